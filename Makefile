@@ -1,0 +1,52 @@
+# What a person types. `make demo` and `make test` need nothing but Python 3.11 or later, Maven and make.
+SHELL := /bin/bash
+BIN := .venv/bin
+DEMO_INPUT ?=
+PYTEST_ARGS ?=
+
+PACKAGES := libs/hlf libs/model libs/readmodel libs/common chaincode network network/devnet \
+            services/registration services/records services/consent services/indexer deploy
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lint format test demo up down status bench lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup:  ## make .venv, fetch Kafka and the Node test client; what is there already is left alone
+	@deploy/setup.sh
+
+lint: setup  ## ruff, mypy --strict and the import rules, over everything
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(filter-out network/devnet,$(PACKAGES)) tests $(wildcard benchmarks)
+	$(BIN)/lint-imports
+
+format: setup  ## let ruff mend and format what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: lint  ## every check and every test
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+demo: setup  ## both workflows, told step by step; DEMO_INPUT=FOLDER takes FHIR bundles from there
+	@$(BIN)/emr demo $(DEMO_INPUT)
+
+up: setup  ## start two hospitals and leave them running
+	@$(BIN)/emr up
+
+down: setup  ## stop them; what they hold stays
+	@$(BIN)/emr down
+
+status: setup  ## every process, its health, height and lag
+	@$(BIN)/emr status
+
+bench: setup  ## measure notes a second and milliseconds to commit and to the row
+	@$(BIN)/python -m benchmarks.notes
+
+lock: setup  ## write requirements.lock anew from the packages' ranges
+	$(BIN)/uv export -q --all-packages --no-emit-workspace --no-header --no-annotate -o requirements.lock
+	rm -f uv.lock
+
+clean:  ## remove what set-up and runs have made
+	rm -rf .venv .cache .emr

@@ -1,0 +1,1 @@
+"""The `emr` command, the supervisor and the story."""

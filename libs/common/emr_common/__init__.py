@@ -1,0 +1,1 @@
+"""What every service needs: settings, tokens, wallet, ledger, sealing, problems, telemetry."""

@@ -1,0 +1,163 @@
+"""Canonical JSON: one sequence of bytes for one value, with numbers exactly as they were written.
+
+The form: keys sorted by code point, UTF-8, no white space, arrays in their order, the shortest escapes. FHIR's ``1.0``
+is not ``1``, so numbers with a fraction or exponent are ``Decimal`` and never ``float``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from decimal import Decimal, InvalidOperation
+from json.encoder import encode_basestring
+from typing import Any, NoReturn, TypeAlias
+
+from emr_model.clinical.errors import CanonicalJsonError
+from emr_model.clinical.limits import JSON_MAX_DEPTH, NUMBER_MAX_CHARACTERS, NUMBER_MAX_EXPONENT
+
+JsonObject: TypeAlias = dict[str, Any]
+"""A JSON object whose values are None, bool, int, Decimal, str, list or another such object."""
+
+
+def parse(data: bytes) -> Any:
+    """The value of strict JSON: no duplicate keys, NaN, lone surrogates, NUL, or nesting beyond ``JSON_MAX_DEPTH``.
+
+    Raises CanonicalJsonError, whose text says what is wrong but nothing of the content.
+    """
+    try:
+        value = _DECODER.decode(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise CanonicalJsonError("not UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise CanonicalJsonError(f"not JSON: line {error.lineno}, column {error.colno}") from None
+    except RecursionError:
+        raise CanonicalJsonError("nested too deeply") from None
+    _refuse_what_has_no_canonical_form(value)
+    return value
+
+
+def parse_object(data: bytes) -> JsonObject:
+    """Like ``parse``; anything but an object at the top raises CanonicalJsonError."""
+    value = parse(data)
+    if not isinstance(value, dict):
+        raise CanonicalJsonError("not a JSON object")
+    return value
+
+
+def canonical_bytes(value: Any) -> bytes:
+    """The canonical form of a value that ``parse`` returned, or of one built from the same types.
+
+    Raises CanonicalJsonError for a float, a Decimal that is not finite, a key that is not text, and a lone surrogate.
+    """
+    try:
+        return "".join(_pieces(value)).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise CanonicalJsonError("a string has a lone surrogate") from error
+    except RecursionError:
+        raise CanonicalJsonError("nested too deeply") from None
+
+
+def _pieces(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield encode_basestring(value)
+    elif isinstance(value, dict):
+        yield from _object_pieces(value)
+    elif isinstance(value, list):
+        yield from _array_pieces(value)
+    else:
+        yield _scalar(value)
+
+
+def _object_pieces(value: JsonObject) -> Iterator[str]:
+    if not all(isinstance(key, str) for key in value):
+        raise CanonicalJsonError("an object's key is not text")
+    separator = "{"
+    for key in sorted(value):
+        yield f"{separator}{encode_basestring(key)}:"
+        yield from _pieces(value[key])
+        separator = ","
+    yield "}" if value else "{}"
+
+
+def _array_pieces(value: Iterable[Any]) -> Iterator[str]:
+    separator = ""
+    yield "["
+    for item in value:
+        yield separator
+        yield from _pieces(item)
+        separator = ","
+    yield "]"
+
+
+def _scalar(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, Decimal) and value.is_finite():
+        return str(value)
+    raise CanonicalJsonError(f"a {type(value).__name__} has no canonical form")
+
+
+def _refuse_what_has_no_canonical_form(value: Any) -> None:
+    waiting = [(value, 1)]
+    while waiting:
+        item, depth = waiting.pop()
+        if isinstance(item, str):
+            _refuse_unstorable(item)
+        elif isinstance(item, (dict, list)):
+            if depth > JSON_MAX_DEPTH:
+                raise CanonicalJsonError("nested too deeply")
+            if isinstance(item, dict):
+                waiting.extend((key, depth) for key in item)
+            waiting.extend((child, depth + 1) for child in (item.values() if isinstance(item, dict) else item))
+
+
+def _refuse_unstorable(text: str) -> None:
+    if "\x00" in text:
+        raise CanonicalJsonError("a string has the character NUL")
+    if not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise CanonicalJsonError("a string has a lone surrogate") from error
+
+
+def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> JsonObject:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise CanonicalJsonError("an object has the same key twice")
+    return value
+
+
+def _integer(literal: str) -> int | Decimal:
+    _refuse_long(literal)
+    return Decimal(literal) if literal == "-0" else int(literal)
+
+
+def _decimal(literal: str) -> Decimal:
+    _refuse_long(literal)
+    try:
+        number = Decimal(literal)
+    except InvalidOperation:
+        raise CanonicalJsonError("a number is out of range") from None
+    exponent = number.as_tuple().exponent
+    if not isinstance(exponent, int) or abs(exponent) > NUMBER_MAX_EXPONENT:
+        raise CanonicalJsonError("a number is out of range")
+    return number
+
+
+def _refuse_long(literal: str) -> None:
+    if len(literal) > NUMBER_MAX_CHARACTERS:
+        raise CanonicalJsonError("a number is too long")
+
+
+def _constant(literal: str) -> NoReturn:
+    raise CanonicalJsonError("NaN and Infinity are not JSON")
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object_without_duplicates, parse_float=_decimal, parse_int=_integer, parse_constant=_constant
+)

@@ -1,0 +1,91 @@
+"""What the read model takes out of an opened note: kind, time, type of Encounter, coded Conditions and medications."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from emr_model.clinical.canonical import JsonObject
+from emr_model.clinical.fhir_time import InvalidFhirTime, month_of, parse_fhir_time
+from emr_model.clinical.note_form import NoteKind, amended_note_id, note_kind
+
+
+@dataclass(frozen=True)
+class CodedConcept:
+    """The first coding of a CodeableConcept that has a code, or its text alone (then system and code are None)."""
+
+    system: str | None
+    code: str | None
+    display: str | None
+
+
+@dataclass(frozen=True, repr=False)
+class NoteFacts:
+    """Facts of one note. ``month`` is the visit's, ``YYYY-MM``, local; ``encounter_class`` a code such as ``AMB``."""
+
+    kind: NoteKind
+    amends: str | None
+    period_start: datetime | None
+    month: str | None
+    encounter_type: CodedConcept | None
+    encounter_class: str | None
+    conditions: tuple[CodedConcept, ...]
+    medications: tuple[CodedConcept, ...]
+
+
+def note_facts(note: JsonObject) -> NoteFacts:
+    """Facts of a note's parsed content. Raises ValueError when it is no note."""
+    resources = [entry["resource"] for entry in note.get("entry", [])]
+    encounter: JsonObject = next((item for item in resources if item["resourceType"] == "Encounter"), {})
+    period_start, month = _period(encounter)
+    return NoteFacts(
+        kind=note_kind(note),
+        amends=amended_note_id(note),
+        period_start=period_start,
+        month=month,
+        encounter_type=next((concept for item in encounter.get("type", []) if (concept := coded_concept(item))), None),
+        encounter_class=(encounter.get("class") or {}).get("code"),
+        conditions=tuple(_concepts(resources, "Condition", "code")),
+        medications=tuple(_concepts(resources, "MedicationRequest", "medicationCodeableConcept")),
+    )
+
+
+def coded_concept(value: Any) -> CodedConcept | None:
+    """The concept of a CodeableConcept; None if it says nothing."""
+    if not isinstance(value, dict):
+        return None
+    text = value.get("text")
+    for coding in value.get("coding") or []:
+        if coding.get("code"):
+            return CodedConcept(coding.get("system"), coding["code"], coding.get("display") or text)
+    return CodedConcept(None, None, text) if text else None
+
+
+def note_text(note: JsonObject) -> str | None:
+    """The text that a physician typed; None for notes of resources."""
+    for entry in note.get("entry", []):
+        for item in (
+            entry["resource"].get("content", []) if entry["resource"]["resourceType"] == "DocumentReference" else []
+        ):
+            attachment = item.get("attachment", {})
+            if str(attachment.get("contentType", "")).startswith("text/plain") and "data" in attachment:
+                return base64.b64decode(attachment["data"]).decode("utf-8")
+    return None
+
+
+def _period(encounter: JsonObject) -> tuple[datetime | None, str | None]:
+    start = (encounter.get("period") or {}).get("start")
+    try:
+        return (None, None) if start is None else (parse_fhir_time(start), month_of(start))
+    except InvalidFhirTime:
+        return None, None  # an amendment's Encounter may lack one; a note's was checked when it was made
+
+
+def _concepts(resources: list[JsonObject], resource_type: str, field: str) -> Iterator[CodedConcept]:
+    for resource in resources:
+        concept = coded_concept(resource.get(field)) if resource["resourceType"] == resource_type else None
+        if concept is not None:
+            yield concept

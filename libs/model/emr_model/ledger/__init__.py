@@ -1,0 +1,1 @@
+"""What is on the ledger: keys, values, functions, events and error codes."""

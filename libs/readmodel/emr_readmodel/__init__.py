@@ -1,0 +1,1 @@
+"""The Postgres schema of a hospital: tables, migrations, views, queries."""

@@ -1,0 +1,1 @@
+"""A Fabric-compatible network in one process, for development, demos and tests."""

@@ -1,0 +1,1 @@
+"""Topology, certificates and `emr network`: devnet or official peers and orderers."""

@@ -1,0 +1,1 @@
+"""Requests, approvals, and the worker that shares snapshots."""

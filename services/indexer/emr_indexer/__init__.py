@@ -1,0 +1,1 @@
+"""Relay (ledger to Kafka), projector (Kafka to Postgres) and the indexer's API."""

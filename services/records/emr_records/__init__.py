@@ -1,0 +1,1 @@
+"""Reading EMRs, adding notes, imports, downloads, shared snapshots."""
