@@ -64,7 +64,7 @@ install_lock() {
   say "installing requirements.lock: $(grep -c '^[a-z].*==' requirements.lock) packages, each checked against its hash"
   locked uv >"$CACHE/uv.txt"
   "$VENV/bin/python" -m pip install -q --disable-pip-version-check --require-hashes -r "$CACHE/uv.txt"
-  "$VENV/bin/uv" pip install -q -p "$VENV" --require-hashes -r requirements.lock ||
+  "$VENV/bin/uv" pip install -q -p "$VENV" --compile-bytecode --require-hashes -r requirements.lock ||
     "$VENV/bin/python" -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
 }
 
@@ -96,8 +96,9 @@ fetch_kafka() {
   command -v mvn >/dev/null || install_maven
   say "fetching Kafka's jars with Maven into $KAFKA_LIBS"
   rm -rf "$KAFKA_LIBS"
-  java_home_for_maven mvn -B -q -Dstyle.color=never -f deploy/kafka/pom.xml dependency:copy-dependencies \
-    -DincludeScope=runtime -DoutputDirectory="$PWD/$KAFKA_LIBS"
+  java_home_for_maven mvn -B -q -f deploy/kafka/pom.xml dependency:copy-dependencies \
+    -DincludeScope=runtime -DoutputDirectory="$PWD/$KAFKA_LIBS" >"$CACHE/maven.log" 2>&1 ||
+    fail "Maven could not fetch them; its words are in $CACHE/maven.log"
 }
 
 # Maven finds no Java by itself where ours is the wheel's.

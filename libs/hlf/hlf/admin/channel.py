@@ -8,7 +8,7 @@ empty mod_policy would be accepted at genesis and could never be changed again.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from fabric_protos.common import configtx_pb2, configuration_pb2, policies_pb2
 from fabric_protos.orderer import configuration_pb2 as orderer_pb2
@@ -16,7 +16,6 @@ from fabric_protos.orderer.etcdraft import configuration_pb2 as raft_pb2
 from fabric_protos.peer import configuration_pb2 as peer_pb2
 
 from hlf import policies
-from hlf.admin.msp import MspDefinition
 
 ADMINS = "Admins"
 CHANNEL_CAPABILITY = "V2_0"
@@ -29,11 +28,21 @@ _SIGNATURE = policies_pb2.Policy.SIGNATURE
 _IMPLICIT_META = policies_pb2.Policy.IMPLICIT_META
 
 
+class VerifyingMsp(Protocol):
+    """What the configuration holds of an organization's MSP; `hlf.admin.msp.MspDefinition` is one."""
+
+    @property
+    def msp_id(self) -> str: ...
+
+    def to_config(self) -> Any:
+        """A `msp.MSPConfig`."""
+
+
 @dataclass(frozen=True)
 class PeerOrganization:
     """A member of the application: its MSP and where other organizations' peers first meet its peers (`host:port`)."""
 
-    msp: MspDefinition
+    msp: VerifyingMsp
     anchor_peers: tuple[str, ...]
 
 
@@ -49,7 +58,7 @@ class Consenter:
 class OrdererOrganization:
     """An organization that orders: its MSP and the addresses at which peers fetch blocks."""
 
-    msp: MspDefinition
+    msp: VerifyingMsp
     endpoints: tuple[str, ...]
 
 

@@ -20,7 +20,12 @@ def genesis_block(definition: ChannelDefinition, *, now: datetime | None = None)
     used or changed; Fabric itself accepts many of these."""
     config = configtx_pb2.Config(channel_group=definition.to_group())
     validation.check(config)
-    envelope = _envelope(definition.name, config, now or datetime.now(UTC))
+    return first_block(definition.name, config, now=now)
+
+
+def first_block(channel: str, config: Any, *, now: datetime | None = None) -> Any:
+    """The `common.Block` with number 0 and this `common.Config`, which is not looked at."""
+    envelope = _envelope(channel, config, now or datetime.now(UTC))
     data = envelope.SerializeToString(deterministic=True)
     return common_pb2.Block(
         header=common_pb2.BlockHeader(number=0, data_hash=crypto.sha256(data)),

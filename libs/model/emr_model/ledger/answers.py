@@ -166,8 +166,29 @@ class Receipt(JsonValue):
 
 
 @dataclass(frozen=True, slots=True)
+class NoteCommitment(JsonValue):
+    """What public state says of a note that a snapshot holds."""
+
+    version: int
+    note_id: str
+    commitment: str
+
+
+@dataclass(frozen=True, slots=True)
+class DemographicsCommitment(JsonValue):
+    """What public state said of the demographics at a revision."""
+
+    revision: int
+    commitment: str
+
+
+@dataclass(frozen=True, slots=True)
 class SharedEmr(JsonValue):
-    """ReadSharedEmr: the sealed snapshot, which ``recipient_key_id`` opens, and what its associated data is made of."""
+    """ReadSharedEmr: the sealed snapshot, which ``recipient_key_id`` opens, and what its associated data is made of.
+
+    ``notes`` (versions 1 to ``version``) and ``demographics`` (every revision there was) are what the opened content is
+    verified against.
+    """
 
     receipt: str
     emr_id: str
@@ -180,6 +201,8 @@ class SharedEmr(JsonValue):
     purpose: Purpose
     disclosed_at: datetime
     shared_at: datetime
+    notes: tuple[NoteCommitment, ...]
+    demographics: tuple[DemographicsCommitment, ...]
     sealed: str
 
 

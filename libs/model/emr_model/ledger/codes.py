@@ -20,6 +20,7 @@ class Code(Enum):
     ROLE_NOT_ALLOWED = (403, "The caller's role may not do this")
     NOT_FOUND = (404, "There is no such resource")
     METHOD_NOT_ALLOWED = (405, "The resource does not know this method")
+    REQUEST_TIMEOUT = (408, "The body did not come in time")
     CONTENT_TOO_LARGE = (413, "The body is over its limit")
     UNSUPPORTED_MEDIA_TYPE = (415, "The body's media type is not understood")
     VALIDATION_FAILED = (422, "The body does not have the form that the operation asks for")

@@ -1,0 +1,39 @@
+"""Reading a channel's configuration out of its blocks."""
+
+from typing import Any
+
+from fabric_protos.common import common_pb2, configtx_pb2
+from google.protobuf.message import DecodeError
+
+IMPLICIT_PREFIX = "_implicit_org_"
+
+
+def config_of(block: bytes) -> Any:
+    """The `common.Config` in a configuration block. ValueError if it is not one."""
+    try:
+        (content,) = common_pb2.Block.FromString(block).data.data
+        payload = common_pb2.Payload.FromString(common_pb2.Envelope.FromString(content).payload)
+        header = common_pb2.ChannelHeader.FromString(payload.header.channel_header)
+        envelope = configtx_pb2.ConfigEnvelope.FromString(payload.data)
+    except (DecodeError, ValueError) as error:
+        raise ValueError("not a configuration block") from error
+    if header.type != common_pb2.CONFIG:
+        raise ValueError("not a configuration block")
+    return envelope.config
+
+
+def last_config_number(block: Any) -> int:
+    """The number of the configuration block that was in force when the orderer signed `block`."""
+    metadata = common_pb2.Metadata.FromString(block.metadata.metadata[common_pb2.SIGNATURES])
+    return int(common_pb2.OrdererBlockMetadata.FromString(metadata.value).last_config.index)
+
+
+def application_organizations(config: Any) -> tuple[str, ...]:
+    """MSP ids. Fabric names groups freely; ours, as those of its samples, are named by MSP id."""
+    groups = config.channel_group.groups
+    return tuple(sorted(groups["Application"].groups)) if "Application" in groups else ()
+
+
+def implicit_collections(config: Any) -> frozenset[str]:
+    """Every organization has one, in every chaincode."""
+    return frozenset(IMPLICIT_PREFIX + msp_id for msp_id in application_organizations(config))

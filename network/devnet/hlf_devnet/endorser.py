@@ -1,0 +1,223 @@
+"""Endorses proposals for one peer: checks the caller, runs the chaincode, signs what came out (`protos.Endorser`)."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+from fabric_protos.peer import chaincode_pb2, proposal_pb2, proposal_response_pb2
+from google.protobuf.message import DecodeError
+
+from hlf_devnet.chaincode_messages import ChaincodeMessage, Kind
+from hlf_devnet.chaincode_requests import TransactionContext
+from hlf_devnet.chaincode_session import ChaincodeError, RequestRefused
+from hlf_devnet.identities import VerifiedIdentity
+from hlf_devnet.peer import SYSTEM_CHAINCODES, Peer
+from hlf_devnet.proposal import MalformedMessage, Proposal, unpack
+from hlf_devnet.proposal_checks import ProposalRefused, check
+from hlf_devnet.simulator import SimulationError, SimulationResult, Simulator
+from hlf_devnet.statuses import RpcError, ServicerContext, abort
+from hlf_devnet.system_chaincodes import SystemChaincodes
+
+FIRST_ERROR_STATUS: Final = 400
+"""A chaincode response from here on cannot become a transaction."""
+SYSTEM_CHAINCODE_VERSION: Final = "syscc"
+
+
+class EndorsementFailed(Exception):
+    """Processing failed inside the peer: the proposal response has status 500 and no payload."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endorsed:
+    """`response`: a `protos.ProposalResponse`; it carries an endorsement if its status is below 400.
+    `private_reads`: (namespace, collection) of what the chaincode read in collections."""
+
+    response: Any
+    simulation: SimulationResult | None = None
+    private_reads: frozenset[tuple[str, str]] = frozenset()
+
+
+class Endorser:
+    def __init__(self, peer: Peer, system_chaincodes: SystemChaincodes) -> None:
+        self._peer = peer
+        self._system = system_chaincodes
+
+    @property
+    def peer(self) -> Peer:
+        return self._peer
+
+    async def process(self, proposal: Proposal, *, sign: bool = True) -> Endorsed:
+        """What `ProcessProposal` answers; raises ProposalRefused. With `sign` false nothing is kept or signed."""
+        if proposal.channel_id not in ("", self._peer.channel):
+            return _failure(f"channel '{proposal.channel_id}' not found")
+        caller = check(proposal, self._peer)
+        try:
+            return await self._endorse(proposal, caller, sign)
+        except EndorsementFailed as error:
+            return _failure(str(error))
+        except SimulationError as error:
+            return _failure(f"error in simulation: {error}")
+
+    async def _endorse(self, proposal: Proposal, caller: VerifiedIdentity, sign: bool) -> Endorsed:
+        if proposal.chaincode in SYSTEM_CHAINCODES:
+            response = self._system.invoke(proposal, caller)
+            return self._answer(proposal, response, None, b"", SYSTEM_CHAINCODE_VERSION, sign=sign)
+        definition = self._definition(proposal.chaincode, proposal.channel_id)
+        simulator = Simulator(self._peer.ledger, proposal.transaction_id)
+        private_reads: set[tuple[str, str]] = set()
+        try:
+            message = await self._simulate(proposal, simulator, private_reads)
+            response = _response_of(message, proposal.transaction_id)
+            failed = response.status >= FIRST_ERROR_STATUS
+            simulation = None if failed else simulator.finish()
+        finally:
+            simulator.close()
+        if simulation is not None and simulation.private is not None and sign:
+            self._peer.transient.persist(proposal.transaction_id, self._peer.ledger.height, simulation.private)
+        event = b"" if failed else _event_of(message, proposal)
+        answer = self._answer(proposal, response, simulation, event, definition.version, sign=sign)
+        return Endorsed(answer.response, simulation, frozenset(private_reads))
+
+    def _definition(self, chaincode: str, channel: str) -> Any:
+        definition = self._peer.definition(chaincode) if channel else None
+        if definition is None:
+            raise EndorsementFailed(
+                f"make sure the chaincode {chaincode} has been successfully defined on channel {channel} and try "
+                f"again: chaincode {chaincode} not found"
+            )
+        if chaincode not in self._peer.chaincodes:
+            raise EndorsementFailed(
+                f"make sure the chaincode {chaincode} has been successfully defined on channel {channel} and try "
+                f"again: chaincode definition for '{chaincode}' exists, but chaincode is not installed"
+            )
+        return definition
+
+    async def _simulate(
+        self, proposal: Proposal, simulator: Simulator, private_reads: set[tuple[str, str]]
+    ) -> ChaincodeMessage:
+        context = TransactionContext(
+            proposal.channel_id, proposal.transaction_id, proposal.chaincode, proposal, simulator, private_reads
+        )
+        try:
+            return await self._run(context, proposal.input)
+        except ChaincodeError as error:
+            raise _execution_failed(proposal.transaction_id, str(error)) from error
+
+    async def _run(self, context: TransactionContext, chaincode_input: Any) -> ChaincodeMessage:
+        if chaincode_input.is_init:
+            raise ChaincodeError(
+                f"invalid invocation: chaincode '{context.namespace}' does not require initialization but called as "
+                "init"
+            )
+        context.simulator.enter(context.namespace)
+        message = Kind(
+            type=Kind.TRANSACTION,
+            payload=chaincode_input.SerializeToString(),
+            txid=context.transaction_id,
+            channel_id=context.channel_id,
+            proposal=context.proposal.signed,
+        )
+        return await self._peer.chaincodes[context.namespace].execute(context, message)
+
+    async def call(
+        self, caller: TransactionContext, chaincode: str, channel: str, chaincode_input: Any
+    ) -> ChaincodeMessage:
+        """Chaincode to chaincode: the called one shares the caller's transaction. `channel` may be empty."""
+        if channel not in ("", self._peer.channel):
+            raise RequestRefused(f"failed to find ledger for channel: {channel}")
+        if chaincode in SYSTEM_CHAINCODES:
+            response = self._system.invoke_from_chaincode(chaincode, caller.proposal.chaincode)
+            return Kind(type=Kind.COMPLETED, payload=response.SerializeToString())
+        try:
+            self._definition(chaincode, self._peer.channel)
+        except EndorsementFailed as error:
+            reason = str(error).partition("try again: ")[2]
+            raise RequestRefused(
+                f"execute failed: invalid invocation: [channel {self._peer.channel}] failed to get chaincode container "
+                f"info for {chaincode}: {reason}"
+            ) from error
+        context = TransactionContext(
+            caller.channel_id,
+            caller.transaction_id,
+            chaincode,
+            caller.proposal,
+            caller.simulator,
+            caller.private_reads,
+        )
+        try:
+            return await self._run(context, chaincode_input)
+        except ChaincodeError as error:
+            raise RequestRefused(f"execute failed: {error}") from error
+
+    def _answer(
+        self,
+        proposal: Proposal,
+        response: Any,
+        simulation: SimulationResult | None,
+        event: bytes,
+        version: str,
+        *,
+        sign: bool,
+    ) -> Endorsed:
+        if FIRST_ERROR_STATUS <= response.status < 500 or not proposal.channel_id:
+            return Endorsed(proposal_response_pb2.ProposalResponse(response=response))
+        action = proposal_pb2.ChaincodeAction(
+            results=b"" if simulation is None else simulation.public,
+            events=event,
+            response=response,
+            chaincode_id=chaincode_pb2.ChaincodeID(name=proposal.chaincode, version=version),
+        )
+        payload = proposal_response_pb2.ProposalResponsePayload(
+            proposal_hash=proposal.hash, extension=action.SerializeToString()
+        ).SerializeToString()
+        answer = proposal_response_pb2.ProposalResponse(response=response, payload=payload)
+        if response.status < FIRST_ERROR_STATUS and sign:
+            answer.version = 1
+            answer.endorsement.endorser = self._peer.signer.serialized
+            answer.endorsement.signature = self._peer.signer.sign(payload + self._peer.signer.serialized)
+        return Endorsed(answer, simulation)
+
+
+def _failure(message: str) -> Endorsed:
+    response = proposal_response_pb2.Response(status=500, message=message)
+    return Endorsed(proposal_response_pb2.ProposalResponse(response=response))
+
+
+def _execution_failed(transaction_id: str, reason: str) -> EndorsementFailed:
+    return EndorsementFailed(f"error in simulation: failed to execute transaction {transaction_id}: {reason}")
+
+
+def _response_of(message: ChaincodeMessage, transaction_id: str) -> Any:
+    if message.type == Kind.ERROR:
+        text = message.payload.decode(errors="replace")
+        raise EndorsementFailed(f"error in simulation: transaction returned with failure: {text}")
+    try:
+        return proposal_response_pb2.Response.FromString(message.payload)
+    except DecodeError as error:
+        raise EndorsementFailed(
+            f"error in simulation: failed to unmarshal response for transaction {transaction_id}: malformed"
+        ) from error
+
+
+def _event_of(message: ChaincodeMessage, proposal: Proposal) -> bytes:
+    """The event with what only the peer may say: which chaincode, in which transaction."""
+    if not message.HasField("chaincode_event"):
+        return b""
+    event = message.chaincode_event
+    event.chaincode_id = proposal.chaincode
+    event.tx_id = proposal.transaction_id
+    return bytes(event.SerializeToString())
+
+
+class EndorserService:
+    """`protos.Endorser`: what a client that asks each peer itself calls."""
+
+    def __init__(self, endorser: Endorser) -> None:
+        self._endorser = endorser
+
+    async def ProcessProposal(self, request: Any, context: ServicerContext) -> Any:  # noqa: N802  protobuf's name
+        try:
+            endorsed = await self._endorser.process(unpack(request))
+        except (MalformedMessage, ProposalRefused) as error:
+            await abort(context, RpcError(grpc.StatusCode.UNKNOWN, str(error)))
+        return endorsed.response

@@ -1,0 +1,92 @@
+"""What a client proposes, taken apart once for every peer that endorses it."""
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from fabric_protos.common import common_pb2
+from fabric_protos.peer import chaincode_pb2, proposal_pb2
+from google.protobuf.message import DecodeError, Message
+from hlf import crypto
+
+Decoded = TypeVar("Decoded", bound=Message)
+
+
+class MalformedMessage(Exception):
+    """Bytes that are not the message they should be, or lack what it needs; worded as Fabric does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """`hash`: SHA-256 of channel header, signature header and the payload without transient data, as it stands in a
+    `ProposalResponsePayload`. `public_payload`: that payload, as it will stand in the transaction."""
+
+    signed: Any
+    header: Any
+    channel_header: Any
+    signature_header: Any
+    chaincode: str
+    input: Any
+    public_payload: bytes
+    has_transient_data: bool
+    hash: bytes
+
+    @property
+    def channel_id(self) -> str:
+        return str(self.channel_header.channel_id)
+
+    @property
+    def transaction_id(self) -> str:
+        return str(self.channel_header.tx_id)
+
+    @property
+    def creator(self) -> bytes:
+        return bytes(self.signature_header.creator)
+
+
+def decode(message: type[Decoded], encoded: bytes) -> Decoded:
+    try:
+        return message.FromString(encoded)
+    except DecodeError as error:
+        name = message.DESCRIPTOR.name
+        raise MalformedMessage(f"error unmarshalling {name}: proto: cannot parse invalid wire-format data") from error
+
+
+def unpack(signed: Any, *, needs_channel: bool = False) -> Proposal:
+    """The parts of a `peer.SignedProposal`; nothing is judged yet but that they are there. Raises MalformedMessage."""
+    proposal = decode(proposal_pb2.Proposal, signed.proposal_bytes)
+    header = decode(common_pb2.Header, proposal.header)
+    channel_header = decode(common_pb2.ChannelHeader, header.channel_header)
+    signature_header = decode(common_pb2.SignatureHeader, header.signature_header)
+    payload = decode(proposal_pb2.ChaincodeProposalPayload, proposal.payload)
+    if needs_channel and not channel_header.channel_id:
+        raise MalformedMessage("no channel id provided")
+    public_payload = proposal_pb2.ChaincodeProposalPayload(input=payload.input).SerializeToString()
+    return Proposal(
+        signed=signed,
+        header=header,
+        channel_header=channel_header,
+        signature_header=signature_header,
+        chaincode=_chaincode_name(channel_header),
+        input=_chaincode_input(payload),
+        public_payload=public_payload,
+        has_transient_data=bool(payload.TransientMap),
+        hash=crypto.sha256(header.channel_header, header.signature_header, public_payload),
+    )
+
+
+def _chaincode_name(channel_header: Any) -> str:
+    extension = decode(proposal_pb2.ChaincodeHeaderExtension, channel_header.extension)
+    if not extension.HasField("chaincode_id"):
+        raise MalformedMessage("ChaincodeHeaderExtension.ChaincodeId is nil")
+    if not extension.chaincode_id.name:
+        raise MalformedMessage("ChaincodeHeaderExtension.ChaincodeId.Name is empty")
+    return str(extension.chaincode_id.name)
+
+
+def _chaincode_input(payload: Any) -> Any:
+    specification = decode(chaincode_pb2.ChaincodeInvocationSpec, payload.input)
+    if not specification.HasField("chaincode_spec"):
+        raise MalformedMessage("chaincode invocation spec did not contain chaincode spec")
+    if not specification.chaincode_spec.HasField("input"):
+        raise MalformedMessage("chaincode input did not contain any input")
+    return specification.chaincode_spec.input

@@ -1,0 +1,265 @@
+"""The chaincodes that are part of every peer: qscc (the ledger), cscc (the configuration), _lifecycle (definitions).
+
+Reads only: devnet's channel and definitions come from its configuration file.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from fabric_protos.common import common_pb2
+from fabric_protos.peer import proposal_response_pb2, query_pb2
+from fabric_protos.peer.lifecycle import lifecycle_pb2
+from google.protobuf.message import DecodeError
+from hlf import crypto
+
+from hlf_devnet.access import READERS, WRITERS, AccessDenied
+from hlf_devnet.genesis import config_of
+from hlf_devnet.identities import VerifiedIdentity
+from hlf_devnet.lifecycle import ChaincodeDefinition, committed_names, definition_at
+from hlf_devnet.peer import Peer
+from hlf_devnet.proposal import Proposal
+
+Arguments = Sequence[bytes]
+
+
+class _Refused(Exception):
+    """The system chaincode answers with an error: the text, and a status like HTTP's."""
+
+    def __init__(self, message: str, status: int = 500) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class SystemChaincodes:
+    """Those of one peer."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self._invoke: dict[str, Callable[[Arguments, Proposal, VerifiedIdentity], bytes]] = {
+            "qscc": self._qscc,
+            "cscc": self._cscc,
+            "_lifecycle": self._lifecycle,
+        }
+
+    def invoke(self, proposal: Proposal, caller: VerifiedIdentity) -> Any:
+        """A `protos.Response`."""
+        try:
+            payload = self._invoke[proposal.chaincode](proposal.input.args, proposal, caller)
+        except _Refused as refused:
+            return proposal_response_pb2.Response(status=refused.status, message=str(refused))
+        return proposal_response_pb2.Response(status=200, payload=payload)
+
+    def invoke_from_chaincode(self, name: str, original: str) -> Any:
+        """None of them lets itself be called by a chaincode (Fabric's `_lifecycle` would)."""
+        deadlocks = " because of potential for deadlocks" if name == "qscc" else ""
+        text = (
+            f"Rejecting invoke of {name.upper()} from another chaincode{deadlocks}, "
+            f"original invocation for '{original}'"
+        )
+        return proposal_response_pb2.Response(status=500, message=text)
+
+    def _qscc(self, arguments: Arguments, _: Proposal, caller: VerifiedIdentity) -> bytes:
+        if len(arguments) < 2:
+            raise _Refused(f"Incorrect number of arguments, {len(arguments)}")
+        function, channel = arguments[0].decode(errors="replace"), arguments[1].decode(errors="replace")
+        if function != "GetChainInfo" and len(arguments) < 3:
+            raise _Refused(f"missing 3rd argument for {function}")
+        if channel != self._peer.channel:
+            raise _Refused(f"Invalid chain ID, {channel}")
+        answer = _LEDGER_QUERIES.get(function)
+        if answer is None:
+            raise _Refused(f"access denied for [{function}][{channel}]: [Unmapped policy for qscc/{function}]")
+        self._require(READERS, caller, f"access denied for [{function}][{channel}]: [{{}}]")
+        return answer(self._peer, arguments[2] if len(arguments) > 2 else b"")
+
+    def _cscc(self, arguments: Arguments, _: Proposal, caller: VerifiedIdentity) -> bytes:
+        if not arguments:
+            raise _Refused("Incorrect number of arguments, 0")
+        function = arguments[0].decode(errors="replace")
+        if function == "GetChannels":
+            self._require_member(function, caller)
+            channels = [query_pb2.ChannelInfo(channel_id=self._peer.channel)]
+            return bytes(query_pb2.ChannelQueryResponse(channels=channels).SerializeToString())
+        if len(arguments) < 2:
+            raise _Refused(f"Incorrect number of arguments, {len(arguments)}")
+        if function not in ("GetConfigBlock", "GetChannelConfig"):
+            raise _Refused(f"Requested function {function} not found.")
+        channel = arguments[1].decode(errors="replace")
+        if channel != self._peer.channel:
+            raise _Refused(
+                f"access denied for [{function}][{channel}]: Failed to get policy manager for channel [{channel}]"
+            )
+        self._require(READERS, caller, f"access denied for [{function}][{channel}]: {{}}")
+        return self._config_block() if function == "GetConfigBlock" else self._channel_config()
+
+    def _config_block(self) -> bytes:
+        newest = common_pb2.Block.FromString(self._peer.ledger.block_bytes(self._peer.ledger.height - 1))
+        return self._peer.ledger.block_bytes(_last_config_index(newest))
+
+    def _channel_config(self) -> bytes:
+        return bytes(config_of(self._config_block()).SerializeToString())
+
+    def _lifecycle(self, arguments: Arguments, proposal: Proposal, caller: VerifiedIdentity) -> bytes:
+        if not arguments:
+            raise _Refused("lifecycle scc must be invoked with arguments")
+        if len(arguments) != 2:
+            raise _Refused(f"lifecycle scc operations require exactly two arguments but received {len(arguments)}")
+        function = arguments[0].decode(errors="replace")
+        answer = _LIFECYCLE_QUERIES.get(function)
+        denied = "Failed to authorize invocation due to failed ACL check: {}"
+        if answer is None:
+            raise _Refused(f"devnet has no {function}: its chaincode definitions come from its configuration")
+        if function in _FOR_ADMINISTRATORS:
+            if caller.msp_id != self._peer.msp_id or "admin" not in caller.roles:
+                raise _Refused(denied.format("the caller is not an administrator of this peer's organization"))
+        else:
+            self._require(WRITERS, caller, denied)
+        try:
+            return bytes(answer(self._peer, arguments[1]).SerializeToString())
+        except DecodeError as error:
+            raise _Refused(f"failed to invoke backing implementation of '{function}': malformed argument") from error
+
+    def _require(self, policy: str, caller: VerifiedIdentity, text: str) -> None:
+        try:
+            self._peer.access.check_policy(policy, caller)
+        except AccessDenied as error:
+            raise _Refused(text.format(error)) from error
+
+    def _require_member(self, function: str, caller: VerifiedIdentity) -> None:
+        if caller.msp_id != self._peer.msp_id:
+            raise _Refused(f"access denied for [{function}]: the caller is not a member of this peer's organization")
+
+
+def _chain_info(peer: Peer, _: bytes) -> bytes:
+    return bytes(peer.ledger.chain_info().SerializeToString())
+
+
+def _block_by_number(peer: Peer, argument: bytes) -> bytes:
+    if not argument.isdigit():
+        raise _Refused("Failed to parse block number with error invalid syntax")
+    number = int(argument)
+    if number >= peer.ledger.height:
+        raise _Refused(f"Failed to get block number {number}, error no such block number [{number}] in index")
+    return peer.ledger.block_bytes(number)
+
+
+def _block_by_hash(peer: Peer, argument: bytes) -> bytes:
+    number = peer.ledger.block_number_of_hash(argument)
+    if number is None:
+        text = f"no such block hash [{argument.hex()}] in index"
+        raise _Refused(f"Failed to get block hash {argument.hex()}, error {text}")
+    return peer.ledger.block_bytes(number)
+
+
+def _transaction_by_id(peer: Peer, argument: bytes) -> bytes:
+    identifier = argument.decode(errors="replace")
+    transaction = peer.ledger.transaction(identifier)
+    if transaction is None:
+        text = f"no such transaction ID [{identifier}] in index"
+        raise _Refused(f"Failed to get transaction with id {identifier}, error {text}")
+    return bytes(transaction.SerializeToString())
+
+
+def _block_by_transaction(peer: Peer, argument: bytes) -> bytes:
+    identifier = argument.decode(errors="replace")
+    number = peer.ledger.block_number_of_transaction(identifier)
+    if number is None:
+        text = f"no such transaction ID [{identifier}] in index"
+        raise _Refused(f"Failed to get block for txID {identifier}, error {text}")
+    return peer.ledger.block_bytes(number)
+
+
+def _last_config_index(block: Any) -> int:
+    """Slot 0 of a block's metadata holds the orderer's, and in it the number of the newest configuration block."""
+    signatures = common_pb2.Metadata.FromString(block.metadata.metadata[common_pb2.SIGNATURES])
+    of_orderer = common_pb2.OrdererBlockMetadata.FromString(signatures.value)
+    return int(of_orderer.last_config.index)
+
+
+def _query_definition(peer: Peer, argument: bytes) -> Any:
+    name = lifecycle_pb2.QueryChaincodeDefinitionArgs.FromString(argument).name
+    definition = _defined(peer, name)
+    approvals = dict.fromkeys(peer.access.organizations, True)
+    return lifecycle_pb2.QueryChaincodeDefinitionResult(approvals=approvals, **_fields(definition))
+
+
+def _query_definitions(peer: Peer, argument: bytes) -> Any:
+    lifecycle_pb2.QueryChaincodeDefinitionsArgs.FromString(argument)
+    with peer.ledger.snapshot() as snapshot:
+        found = [definition for name in committed_names(snapshot) if (definition := definition_at(snapshot, name))]
+    result = lifecycle_pb2.QueryChaincodeDefinitionsResult
+    return result(
+        chaincode_definitions=[
+            result.ChaincodeDefinition(name=definition.name, **_fields(definition)) for definition in found
+        ]
+    )
+
+
+def _query_approved(peer: Peer, argument: bytes) -> Any:
+    asked = lifecycle_pb2.QueryApprovedChaincodeDefinitionArgs.FromString(argument)
+    definition = _defined(peer, asked.name)
+    if asked.sequence not in (0, definition.sequence):
+        raise _Refused(
+            "failed to invoke backing implementation of 'QueryApprovedChaincodeDefinition': could not fetch approved "
+            f"chaincode definition (name: '{asked.name}', sequence: '{asked.sequence}') on channel '{peer.channel}'"
+        )
+    source = lifecycle_pb2.ChaincodeSource()
+    if definition.name in peer.chaincodes:
+        source.local_package.package_id = _package_id(definition)
+    else:
+        source.unavailable.SetInParent()
+    return lifecycle_pb2.QueryApprovedChaincodeDefinitionResult(source=source, **_fields(definition))
+
+
+def _query_installed(peer: Peer, argument: bytes) -> Any:
+    lifecycle_pb2.QueryInstalledChaincodesArgs.FromString(argument)
+    result = lifecycle_pb2.QueryInstalledChaincodesResult()
+    for name in sorted(peer.chaincodes):
+        definition = peer.definition(name)
+        if definition is not None:
+            installed = result.installed_chaincodes.add(label=_label(definition), package_id=_package_id(definition))
+            reference = installed.references[peer.channel]
+            reference.chaincodes.add(name=definition.name, version=definition.version)
+    return result
+
+
+def _defined(peer: Peer, name: str) -> ChaincodeDefinition:
+    definition = peer.definition(name)
+    if definition is None:
+        raise _Refused(f"namespace {name} is not defined", status=404)
+    return definition
+
+
+def _fields(definition: ChaincodeDefinition) -> dict[str, Any]:
+    return {
+        "sequence": definition.sequence,
+        "version": definition.version,
+        "endorsement_plugin": "escc",
+        "validation_plugin": "vscc",
+        "validation_parameter": definition.policy,
+    }
+
+
+def _label(definition: ChaincodeDefinition) -> str:
+    return f"{definition.name}_{definition.version}"
+
+
+def _package_id(definition: ChaincodeDefinition) -> str:
+    """devnet installs no packages: the hash is that of the label."""
+    return f"{_label(definition)}:{crypto.sha256(_label(definition).encode()).hex()}"
+
+
+_LEDGER_QUERIES: Final[dict[str, Callable[[Peer, bytes], bytes]]] = {
+    "GetChainInfo": _chain_info,
+    "GetBlockByNumber": _block_by_number,
+    "GetBlockByHash": _block_by_hash,
+    "GetTransactionByID": _transaction_by_id,
+    "GetBlockByTxID": _block_by_transaction,
+}
+_LIFECYCLE_QUERIES: Final[dict[str, Callable[[Peer, bytes], Any]]] = {
+    "QueryChaincodeDefinition": _query_definition,
+    "QueryChaincodeDefinitions": _query_definitions,
+    "QueryApprovedChaincodeDefinition": _query_approved,
+    "QueryInstalledChaincodes": _query_installed,
+}
+_FOR_ADMINISTRATORS: Final = frozenset({"QueryApprovedChaincodeDefinition", "QueryInstalledChaincodes"})

@@ -1,0 +1,135 @@
+"""What devnet and its CA are told: their two configuration files, and the calls of devnet's control port."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from emr_network.home import Home
+from emr_network.material import orderer_name, orderer_organization, peer_organization
+from emr_network.ports import Ports
+from emr_network.topology import Organization, Topology
+
+REGISTRAR = "registrar"
+CONTROL_TIMEOUT_SECONDS = 20.0
+
+
+class ControlFailed(Exception):
+    """Devnet's control port does not answer, or refuses."""
+
+
+def write_devnet_config(home: Home, topology: Topology, ports: Ports) -> Path:
+    orderer = orderer_organization(home, topology)
+    node = orderer.node(orderer_name(topology)) / "msp"
+    return _write(
+        home.network / "devnet.yaml",
+        {
+            "channel": topology.channel,
+            "data_dir": str(home.network / "devnet"),
+            "batch": topology.batch.model_dump(),
+            "orderer": {
+                "msp_id": topology.orderer.msp_id,
+                "msp_dir": str(orderer.msp),
+                "signing": {
+                    "cert": str(node / "signcerts" / "cert.pem"),
+                    "key": str(node / "keystore" / "priv_sk"),
+                },
+            },
+            "organizations": [_member(home, topology, ports, one) for one in topology.organizations],
+            "chaincodes": [
+                {
+                    "name": topology.chaincode.name,
+                    "version": topology.chaincode.version,
+                    "sequence": topology.chaincode.sequence,
+                    "endorsement": topology.endorsement,
+                }
+            ],
+            "control": {"listen": ports.address("devnet-control")},
+        },
+    )
+
+
+def _member(home: Home, topology: Topology, ports: Ports, organization: Organization) -> dict[str, Any]:
+    folder = peer_organization(home, organization)
+    peer = folder.node(organization.peer_name)
+    return {
+        "msp_id": organization.msp_id,
+        "msp_dir": str(folder.msp),
+        "peer": {
+            "name": organization.peer_name,
+            "listen": ports.address(f"peer-{organization.name}"),
+            "identity_dir": str(peer / "msp"),
+            "tls_cert": str(peer / "tls" / "server.crt"),
+            "tls_key": str(peer / "tls" / "server.key"),
+        },
+        "chaincodes": {topology.chaincode.name: {"address": ports.address(f"chaincode-{organization.name}")}},
+    }
+
+
+def write_ca_config(home: Home, topology: Topology, ports: Ports) -> Path:
+    return _write(
+        home.network / "ca.yaml",
+        {
+            "data_dir": str(home.network / "ca"),
+            "authorities": [_authority(home, ports, one) for one in topology.organizations],
+        },
+    )
+
+
+def registrar_secret(home: Home, organization: Organization) -> Path:
+    return home.secret(organization.name, "registrar-secret")
+
+
+def _authority(home: Home, ports: Ports, organization: Organization) -> dict[str, Any]:
+    folder = peer_organization(home, organization)
+    return {
+        "name": organization.ca_name,
+        "msp_id": organization.msp_id,
+        "listen": ports.address(f"ca-{organization.name}"),
+        "ca_cert": str(folder.ca_certificate),
+        "ca_key": str(folder.ca_key),
+        "tls_cert": str(folder.ca_tls / "server.crt"),
+        "tls_key": str(folder.ca_tls / "server.key"),
+        "registrar": {"id": REGISTRAR, "secret_file": str(registrar_secret(home, organization))},
+        "crl_file": str(folder.crl),
+    }
+
+
+def _write(path: Path, content: dict[str, Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return path
+
+
+@dataclass(frozen=True)
+class DevnetControl:
+    """Devnet's control port: its state; one hospital's peer stopped and started alone. All raise ControlFailed."""
+
+    url: str
+
+    @classmethod
+    def at(cls, ports: Ports) -> DevnetControl:
+        return cls(f"http://{ports.address('devnet-control')}")
+
+    def status(self) -> dict[str, Any]:
+        """`{height, organizations: [{msp_id, running, height, endpoint}], calls: {name: number of calls}}`."""
+        return self._call("GET", "/status")
+
+    def stop(self, msp_id: str) -> None:
+        self._call("POST", f"/organizations/{msp_id}/stop")
+
+    def start(self, msp_id: str) -> None:
+        self._call("POST", f"/organizations/{msp_id}/start")
+
+    def _call(self, method: str, path: str) -> dict[str, Any]:
+        try:
+            answer = httpx.request(method, self.url + path, timeout=CONTROL_TIMEOUT_SECONDS, trust_env=False)
+            answer.raise_for_status()
+            content: dict[str, Any] = answer.json() if answer.content else {}
+        except (httpx.HTTPError, ValueError) as error:
+            raise ControlFailed(f"devnet's control port: {error}") from error
+        return content

@@ -1,0 +1,1 @@
+"""Official peers and orderers, run and administered from Python without Fabric's command-line tools."""

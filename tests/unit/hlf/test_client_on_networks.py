@@ -1,0 +1,273 @@
+"""The client against running networks: devnet, and official peers where their programs are found."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from emr_network.fabric.programs import ProgramsMissing
+from hlf.blocks import Block, BlockTransaction
+from hlf.commits import Commit, CommitTracker
+from hlf.crypto import P256_ORDER, sign_digest
+from hlf.deliver import deliver, follow
+from hlf.errors import CommitUnknown, DeliverError, EndorseError, EvaluateError, HlfError, SubmitError
+from hlf.gateway import Gateway, Timeouts, sign_proposal, sign_transaction
+from hlf.identity import SigningIdentity
+from hlf.orderers import OrdererSignatures
+from support.devnet import Devnet, running_devnet
+from support.fabric import Fabric, running_fabric
+
+BOTH = ("HospitalA", "HospitalB")
+PRIVATE_A = "_implicit_org_HospitalA"
+
+Network = Devnet | Fabric
+
+
+@pytest.fixture(scope="module", params=["devnet", "official"])
+async def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Network]:
+    folder = tmp_path_factory.mktemp(request.param)
+    async with AsyncExitStack() as stack:
+        try:
+            if request.param == "devnet":
+                running: Network = await stack.enter_async_context(running_devnet(folder))
+            else:
+                running = await stack.enter_async_context(running_fabric(folder))
+        except ProgramsMissing as error:
+            pytest.skip(str(error))
+        yield running
+
+
+@pytest.fixture
+def alice(network: Network) -> SigningIdentity:
+    return network.member("HospitalA", "alice", attributes={"role": "tester"})
+
+
+@pytest.fixture
+async def gateway(network: Network) -> AsyncIterator[Gateway]:
+    async with network.gateway("HospitalA") as opened:
+        yield opened
+
+
+@pytest.fixture
+async def tracker(network: Network, gateway: Gateway, alice: SigningIdentity) -> AsyncIterator[CommitTracker]:
+    async with CommitTracker(gateway, alice, network.channel) as following:
+        yield following
+
+
+async def submit(
+    network: Network, gateway: Gateway, tracker: CommitTracker, who: SigningIdentity, *call: str, **transient: bytes
+) -> Commit:
+    contract = gateway.contract(who, network.channel, network.chaincode)
+    transaction = await contract.propose(*call, transient=transient, endorsing_organizations=BOTH).endorse()
+    return await tracker.settle(transaction)
+
+
+async def transaction_of(network: Network, gateway: Gateway, reader: SigningIdentity, commit: Commit) -> Any:
+    number = commit.block_number
+    stream = deliver(gateway, reader, network.channel, start=number, stop=number, kind="private")
+    [found] = [
+        transaction
+        async for block in stream
+        for transaction in block.transactions
+        if transaction.transaction_id == commit.transaction_id
+    ]
+    return found
+
+
+async def test_a_transaction_is_found_in_its_block(
+    network: Network, gateway: Gateway, tracker: CommitTracker, alice: SigningIdentity
+) -> None:
+    commit = await submit(network, gateway, tracker, alice, "put", "found", "value")
+    transaction: BlockTransaction = await transaction_of(network, gateway, alice, commit)
+    assert transaction.is_valid
+    assert [(write.key, write.value) for write in transaction.writes] == [("found", b"value")]
+    assert (transaction.creator.common_name, transaction.creator.attributes) == ("alice", {"role": "tester"})
+    assert {endorser.msp_id for endorser in transaction.endorsers} == set(BOTH)
+    assert transaction.args == (b"put", b"found", b"value")
+    assert await tracker.lookup(commit.transaction_id) == commit
+    assert await gateway.commit_status(alice, network.channel, commit.transaction_id) == commit
+    assert await tracker.lookup("0f" * 32) is None
+
+
+async def test_private_data_reaches_its_own_organization(
+    network: Network, gateway: Gateway, tracker: CommitTracker, alice: SigningIdentity
+) -> None:
+    call = ("put_both", PRIVATE_A, "secret", "public-of-secret")
+    commit = await submit(network, gateway, tracker, alice, *call, value=b"sealed")
+    transaction = await transaction_of(network, gateway, alice, commit)
+    assert [(write.collection, write.key, write.value) for write in transaction.private_writes] == [
+        (PRIVATE_A, "secret", b"sealed")
+    ]
+    async with network.gateway("HospitalB") as gateway_b:
+        bob = network.member("HospitalB", "bob")
+        async with CommitTracker(gateway_b, bob, network.channel) as tracker_b:
+            await tracker_b.wait_for_block(commit.block_number, 10)
+        transaction = await transaction_of(network, gateway_b, bob, commit)
+    assert transaction.private_writes == ()
+    assert transaction.missing_private_writes == transaction.collection_writes
+    assert transaction.collection_writes[0].is_of("secret")
+
+
+async def test_every_block_is_chained_and_signed_by_the_orderers(
+    network: Network, gateway: Gateway, tracker: CommitTracker, alice: SigningIdentity
+) -> None:
+    commit = await submit(network, gateway, tracker, alice, "put", "signed", "value")
+    [genesis] = [block async for block in deliver(gateway, alice, network.channel, start=0, stop=0)]
+    verifier = OrdererSignatures(genesis)
+    stream = deliver(gateway, alice, network.channel, start=0, stop=commit.block_number, verifier=verifier)
+    assert [block.number async for block in stream] == list(range(commit.block_number + 1))
+
+
+async def test_each_step_signed_far_away(
+    network: Network, gateway: Gateway, tracker: CommitTracker, alice: SigningIdentity
+) -> None:
+    contract = gateway.contract(alice.identity, network.channel, network.chaincode)
+    proposal = contract.propose("put", "offline", "value", endorsing_organizations=BOTH)
+    transaction = await gateway.proposal(proposal.bytes, sign_proposal(proposal.bytes, alice)).endorse()
+    signature = sign_transaction(transaction.bytes, alice, proposal=proposal.bytes)
+    commit = await tracker.settle(gateway.transaction(transaction.bytes, signature))
+    request = transaction.commit_status_request()
+    status = await request.with_signature(sign_digest(alice.private_key, request.digest)).status()
+    assert status == commit
+
+
+async def test_a_high_s_signature_is_refused(network: Network, gateway: Gateway, alice: SigningIdentity) -> None:
+    proposal = gateway.contract(alice.identity, network.channel, network.chaincode).propose(
+        "put", "high", "s", endorsing_organizations=BOTH
+    )
+    r, s = decode_dss_signature(sign_digest(alice.private_key, proposal.digest))
+    with pytest.raises(EndorseError):
+        await proposal.with_signature(encode_dss_signature(r, P256_ORDER - s)).endorse()
+    await proposal.with_signature(encode_dss_signature(r, s)).endorse()
+
+
+async def test_what_the_chaincode_refuses_is_told_with_its_code(
+    network: Network, gateway: Gateway, alice: SigningIdentity
+) -> None:
+    contract = gateway.contract(alice, network.channel, network.chaincode)
+    with pytest.raises(EvaluateError) as evaluating:
+        await contract.evaluate("refuse", "404", "NOT_THERE", "no such thing", target_organizations=["HospitalA"])
+    with pytest.raises(EndorseError) as endorsing:
+        await contract.propose("refuse", "404", "NOT_THERE", "no such thing", endorsing_organizations=BOTH).endorse()
+    for raised in (evaluating.value, endorsing.value):
+        assert raised.chaincode_response == (404, "NOT_THERE: no such thing")
+        assert raised.unavailable_organizations == frozenset()
+        assert not raised.retriable
+
+
+async def test_an_unknown_organization_is_named(network: Network, gateway: Gateway, alice: SigningIdentity) -> None:
+    contract = gateway.contract(alice, network.channel, network.chaincode)
+    with pytest.raises(EndorseError) as raised:
+        await contract.propose("put", "k", "v", endorsing_organizations=["HospitalA", "HospitalC"]).endorse()
+    assert raised.value.unavailable_organizations == {"HospitalC"}
+
+
+async def test_a_stranger_reads_no_blocks(network: Network, gateway: Gateway) -> None:
+    stranger = network.member("HospitalA", role="")
+    with pytest.raises(DeliverError, match="FORBIDDEN") as raised:
+        await anext(deliver(gateway, stranger, network.channel))
+    assert not raised.value.retriable
+
+
+async def test_a_stopped_chaincode_is_told_by_its_organization(
+    network: Network, gateway: Gateway, tracker: CommitTracker, alice: SigningIdentity
+) -> None:
+    contract = gateway.contract(alice, network.channel, network.chaincode)
+    await network.stop_chaincode("HospitalB")
+    with pytest.raises(EndorseError) as raised:
+        await contract.propose("put", "k", "v", endorsing_organizations=BOTH).endorse(timeout=20)
+    assert raised.value.unavailable_organizations == {"HospitalB"}
+    await network.start_chaincode("HospitalB")
+    await _eventually_endorsed(network, gateway, alice)
+
+
+async def test_a_stopped_peer_is_told_by_its_organization_and_another_gateway_takes_over(
+    network: Network, alice: SigningIdentity
+) -> None:
+    endpoints = [network.endpoint(msp_id) for msp_id in BOTH]
+    async with Gateway(endpoints, Timeouts(endorse=20)) as gateway:
+        contract = gateway.contract(alice, network.channel, network.chaincode)
+        stream = follow(gateway, alice, network.channel, start=0)
+        seen: list[Block] = [await anext(stream), await anext(stream)]
+        await network.stop_peer("HospitalA")
+        try:
+            assert await contract.evaluate("get", "found", target_organizations=["HospitalB"])
+            seen.append(await anext(stream))
+            with pytest.raises(EndorseError) as raised:
+                await contract.propose("put", "k", "v", endorsing_organizations=BOTH).endorse()
+        finally:
+            await network.start_peer("HospitalA")
+        await stream.aclose()
+    assert [block.number for block in seen] == [0, 1, 2]
+    assert raised.value.unavailable_organizations == {"HospitalA"}
+
+
+async def test_a_restart_of_the_peer_under_load_loses_and_doubles_nothing(
+    network: Network, alice: SigningIdentity
+) -> None:
+    timeouts = Timeouts(endorse=10, submit=10, connect=2)
+    sent: dict[str, Commit | None] = {}
+    async with (
+        network.gateway("HospitalA", timeouts) as gateway,
+        CommitTracker(gateway, alice, network.channel) as tracker,
+    ):
+        contract = gateway.contract(alice, network.channel, network.chaincode)
+        stop = asyncio.Event()
+
+        async def keep_putting(worker: int) -> None:
+            for number in range(10_000):
+                if stop.is_set():
+                    return
+                proposal = contract.propose("put", f"load-{worker}-{number}", "v", endorsing_organizations=BOTH)
+                try:
+                    transaction = await proposal.endorse()
+                    sent[transaction.transaction_id] = None
+                    sent[transaction.transaction_id] = await tracker.settle(transaction, timeout_seconds=5)
+                except (EndorseError, CommitUnknown):
+                    await asyncio.sleep(0.05)
+                except SubmitError as error:
+                    assert not error.is_outcome_unknown
+                    del sent[error.transaction_id or ""]
+
+        workers = [asyncio.create_task(keep_putting(worker)) for worker in range(8)]
+        await asyncio.sleep(1)
+        await network.stop_peer("HospitalA")
+        before = len(sent)
+        await asyncio.sleep(1)
+        await network.start_peer("HospitalA")
+        await asyncio.sleep(2)
+        stop.set()
+        await asyncio.gather(*workers)
+        assert len(sent) > before > 8
+        await _check_against_the_ledger(network, gateway, tracker, alice, sent)
+
+
+async def _check_against_the_ledger(
+    network: Network, gateway: Gateway, tracker: CommitTracker, reader: SigningIdentity, sent: dict[str, Commit | None]
+) -> None:
+    """Every id we sent stands on the ledger once, as we were told; and nothing that we did not send."""
+    last = tracker.height - 1
+    found: dict[str, list[int]] = {}
+    async for block in deliver(gateway, reader, network.channel, start=0, stop=last):
+        for transaction in block.transactions:
+            if transaction.is_valid and any(write.key.startswith("load-") for write in transaction.writes):
+                found.setdefault(transaction.transaction_id, []).append(block.number)
+    told = {id_: [commit.block_number] for id_, commit in sent.items() if commit}
+    unknown = {id_ for id_, commit in sent.items() if commit is None}
+    assert {id_: blocks for id_, blocks in found.items() if id_ not in unknown} == told
+    for id_ in unknown:
+        looked_up = await tracker.lookup(id_)
+        assert [looked_up.block_number] == found[id_] if looked_up else id_ not in found
+
+
+async def _eventually_endorsed(network: Network, gateway: Gateway, who: SigningIdentity) -> None:
+    contract = gateway.contract(who, network.channel, network.chaincode)
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await contract.propose("put", "k", "v", endorsing_organizations=BOTH).endorse()
+                return
+            except HlfError:
+                await asyncio.sleep(0.2)

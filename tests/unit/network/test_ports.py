@@ -1,0 +1,45 @@
+"""Ports are the documented ones or free ones, stay the same, and are never shared with a stranger."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from emr_network.home import TOPOLOGY
+from emr_network.ports import Ports, PortTaken
+from emr_network.topology import load
+
+
+def _ports(folder: Path, *, free: bool = True) -> Ports:
+    return Ports.plan(folder / "ports.json", load(TOPOLOGY), free=free)
+
+
+def test_documented_ports_are_the_topologys(tmp_path: Path) -> None:
+    ports = _ports(tmp_path, free=False)
+    assert (ports["peer-a"], ports["registration-a"], ports["records-b"], ports["issuer"]) == (7051, 8101, 8202, 7080)
+
+
+def test_every_process_has_a_port_of_its_own(tmp_path: Path) -> None:
+    for free in (False, True):
+        numbers = [port for _, port in _ports(tmp_path / str(free), free=free).items()]
+        assert len(set(numbers)) == len(numbers)
+
+
+def test_ports_stay_the_same_from_start_to_start(tmp_path: Path) -> None:
+    assert dict(_ports(tmp_path).items()) == dict(_ports(tmp_path).items())
+
+
+@pytest.mark.parametrize("free", [False, True])
+def test_a_further_instance_gets_a_port_and_keeps_it(tmp_path: Path, free: bool) -> None:
+    ports = _ports(tmp_path, free=free)
+    ports.add_instance("records-a-2", "records-a", 2)
+    assert ports["records-a-2"] != ports["records-a"]
+    assert _ports(tmp_path)["records-a-2"] == ports["records-a-2"]
+
+
+def test_a_foreign_listener_is_noticed_before_anything_starts(tmp_path: Path) -> None:
+    ports = _ports(tmp_path)
+    ports.require_unused()
+    with socket.create_server(("127.0.0.1", ports["kafka"])), pytest.raises(PortTaken, match="meant for kafka"):
+        ports.require_unused()
