@@ -1,0 +1,66 @@
+"""Who read which record: ``hospital.access_log``, written before the answer leaves."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from emr_readmodel.hospital import access_log
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from emr_common import telemetry
+from emr_common.wallet import Caller
+
+
+class AccessLog:
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def record(
+        self,
+        caller: Caller,
+        *,
+        emr_id: str,
+        owner_msp: str,
+        action: str,
+        note_version: int | None = None,
+        purpose: str | None = None,
+        transaction_id: str | None = None,
+    ) -> None:
+        """Returns once the entry is durable. A read whose entry cannot be written is not to be answered: let it raise.
+
+        ``action`` names the operation, e.g. ``read-emr``; ``transaction_id`` is the receipt of a cross-hospital read.
+        """
+        await self.record_all(
+            caller,
+            emr_ids=[emr_id],
+            owner_msp=owner_msp,
+            action=action,
+            note_version=note_version,
+            purpose=purpose,
+            transaction_id=transaction_id,
+        )
+
+    async def record_all(
+        self,
+        caller: Caller,
+        *,
+        emr_ids: list[str],
+        owner_msp: str,
+        action: str,
+        note_version: int | None = None,
+        purpose: str | None = None,
+        transaction_id: str | None = None,
+    ) -> None:
+        """One entry for each EMR that an answer shows, e.g. the hits of a search."""
+        entry = {
+            "reader": caller.enrolment_id,
+            "role": caller.role.value,
+            "owner_msp": owner_msp,
+            "action": action,
+            "note_version": note_version,
+            "purpose": purpose,
+            "transaction_id": transaction_id,
+            "request_id": telemetry.request_id() or "",
+        }
+        if emr_ids:
+            async with self._engine.begin() as connection:
+                await connection.execute(sa.insert(access_log), [{**entry, "emr_id": emr_id} for emr_id in emr_ids])

@@ -1,0 +1,53 @@
+"""Table ``hospital.emr_key``: a wrapped key for each own EMR. A backup must hold it, an erasure destroys a row."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import sqlalchemy as sa
+from emr_readmodel.hospital import emr_key
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from emr_common.sealing import ContentKey, WrappingKey
+
+KEYS_CACHED = 1024
+
+
+class EmrKeyMissing(Exception):
+    """The hospital holds no key for the EMR: it is another hospital's, or it was erased."""
+
+
+class EmrKeys:
+    """The table of EMR keys: the only thing that can open a hospital's own content, and what an erasure destroys."""
+
+    def __init__(self, engine: AsyncEngine, wrapping: WrappingKey) -> None:
+        self._engine = engine
+        self._unwrap = lru_cache(KEYS_CACHED)(wrapping.unwrap)
+        self._wrapping = wrapping
+
+    async def get(self, emr_id: str) -> ContentKey:
+        """Raises EmrKeyMissing, also right after an erasure: the table is asked every time. SealingFailed for a foreign
+        row.
+        """
+        async with self._engine.connect() as connection:
+            wrapped = await connection.scalar(sa.select(emr_key.c.wrapped_keyset).where(emr_key.c.emr_id == emr_id))
+        if wrapped is None:
+            raise EmrKeyMissing(emr_id)
+        return self._unwrap(wrapped, emr_id)
+
+    async def create(self, connection: AsyncConnection, emr_id: str) -> ContentKey:
+        """The EMR's key, made in the caller's transaction unless it has one already."""
+        wrapped = self._wrapping.wrap(ContentKey.generate(), emr_id)
+        await connection.execute(
+            insert(emr_key)
+            .values(emr_id=emr_id, wrapped_keyset=wrapped)
+            .on_conflict_do_nothing(index_elements=["emr_id"])
+        )
+        stored = await connection.scalar(sa.select(emr_key.c.wrapped_keyset).where(emr_key.c.emr_id == emr_id))
+        return self._unwrap(stored, emr_id)
+
+    async def destroy(self, connection: AsyncConnection, emr_id: str) -> None:
+        """Makes every copy of the EMR's content unreadable, once the caller's transaction commits. Repeatable."""
+        await connection.execute(sa.delete(emr_key).where(emr_key.c.emr_id == emr_id))
+        self._unwrap.cache_clear()

@@ -1,0 +1,138 @@
+"""The HTTP side that every process shares: limits, request ids, metrics, problems, health, and how it is served.
+
+``create_app`` makes the application, ``run`` serves it until a signal; requests under way are then finished.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
+
+import structlog
+import uvicorn
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from emr_common import problems, telemetry
+from emr_common.boundary import PREFIX, BodyLimit, Boundary
+from emr_common.readiness import Readiness
+from emr_common.settings import Settings
+
+DRAIN_SECONDS = 25
+KEEP_ALIVE_SECONDS = 30
+BACKLOG = 512
+
+log = structlog.get_logger(__name__)
+
+
+class Services(Protocol):
+    """What a process's bootstrap gives at least. It becomes ``app.state.services``."""
+
+    @property
+    def readiness(self) -> Readiness: ...
+
+
+Bootstrap = Callable[[], AbstractAsyncContextManager[Services]]
+
+
+def create_app(
+    *,
+    title: str,
+    description: str,
+    settings: Settings,
+    bootstrap: Bootstrap,
+    routers: Sequence[APIRouter] = (),
+    body_limits: Mapping[str, int] | None = None,
+) -> FastAPI:
+    """An application whose ``routers`` stand under ``/v1``, with ``/healthz``, ``/readyz`` and ``/metrics`` beside
+    them.
+
+    ``bootstrap`` is entered at start and left after the last request. ``body_limits`` are bytes by route template
+    (``/v1/emrs/{emr}/imports``) where the setting's limit is not the right one.
+    """
+    app = FastAPI(
+        title=title,
+        description=description,
+        version="1",
+        lifespan=_lifespan(bootstrap),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        responses={"4XX": {"description": "Problem document", "content": {problems.MEDIA_TYPE: {}}}},
+    )
+    for router in routers:
+        app.include_router(router, prefix=PREFIX)
+    app.include_router(_operations())
+    app.add_middleware(BodyLimit, default=settings.http.max_body_bytes, by_route=dict(body_limits or {}))
+    app.add_middleware(Boundary)
+    problems.install(app)
+    return app
+
+
+def _lifespan(bootstrap: Bootstrap) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with bootstrap() as services:
+            app.state.services = services
+            yield
+
+    return lifespan
+
+
+def _operations() -> APIRouter:
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/healthz")
+    async def alive() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @router.get("/readyz")
+    async def ready(request: Request) -> JSONResponse:
+        services: Services = request.app.state.services
+        checks = await services.readiness.check()
+        is_ready = all(checks.values())
+        body = {
+            "status": "ready" if is_ready else "not ready",
+            "checks": {k: "ok" if v else "failing" for k, v in checks.items()},
+        }
+        return JSONResponse(body, 200 if is_ready else 503)
+
+    @router.get("/metrics")
+    async def metrics() -> PlainTextResponse:
+        return PlainTextResponse(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+def run(app: FastAPI, settings: Settings) -> None:
+    """Serves ``app`` until SIGTERM or SIGINT, then finishes what is under way, 25 s at most. Exits 1 if it cannot
+    start.
+    """
+    telemetry.configure_logging(settings.log)
+    config = uvicorn.Config(
+        app,
+        host=settings.http.host,
+        port=settings.http.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        lifespan="on",
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)  # uvicorn gives the signal back once it has drained
+    server = uvicorn.Server(config)
+    server.run()
+    if not server.started:
+        sys.exit(1)
+
+
+def _leave(*_: object) -> None:
+    sys.exit(0)

@@ -1,0 +1,243 @@
+"""The ledger as services use it: evaluate on own peers, submit with every hospital's endorsement, settle by one block
+stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from emr_model.ledger.answers import OrganizationList, OrganizationView
+from emr_model.ledger.codec import JsonValue
+from emr_model.ledger.functions import Endorsers, Function
+from hlf.commits import Commit, CommitTracker
+from hlf.errors import EndorseError, HlfError, SubmitError, TransactionInvalid
+from hlf.gateway import Gateway, Transaction
+from hlf.identity import Signer
+
+from emr_common import problems, telemetry
+from emr_common.problems import OutcomePending
+from emr_common.settings import LedgerSettings
+from emr_common.transactions import TransactionStore
+from emr_common.wallet import Caller
+
+MEMBERS_STAY_FRESH_SECONDS = 60.0
+PAGE_SIZE = 100
+LAG_WAITS_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, None)
+PAYLOADS_DIFFER = "ProposalResponsePayloads do not match"
+
+Argument = str | bytes | int
+A = TypeVar("A", bound=JsonValue)
+
+
+@dataclass(frozen=True)
+class Committed:
+    """A transaction that stands in a block as valid. ``result`` is the chaincode's answer."""
+
+    transaction_id: str
+    block: int
+    result: bytes
+
+    def answer(self, kind: type[A]) -> A:
+        """``result`` as the class of ``emr_model.ledger.answers`` that the function answers."""
+        return kind.from_json(self.result)
+
+    def ids(self) -> dict[str, Any]:
+        """What the answer to every write carries."""
+        return {"transactionId": self.transaction_id, "block": self.block}
+
+
+class Journal(Protocol):
+    """Whoever must know a transaction's id before it is handed in, to look for its outcome after a crash."""
+
+    async def submitting(self, transaction_id: str, result: bytes) -> None:
+        """Called once the transaction is endorsed and before it is submitted; raising keeps it from being submitted."""
+
+
+class Ledger:
+    """One a process: many people's identities, one connection, one stream of commits.
+
+    Every failure leaves as a Problem (a chaincode's code kept) or as OutcomePending. What was submitted is never
+    submitted again.
+    """
+
+    def __init__(
+        self,
+        settings: LedgerSettings,
+        gateway: Gateway,
+        tracker: CommitTracker,
+        service: Signer,
+        transactions: TransactionStore,
+    ) -> None:
+        self._settings = settings
+        self._gateway = gateway
+        self._tracker = tracker
+        self._service = service
+        self._transactions = transactions
+        self._members: tuple[str, ...] = ()
+        self._members_read_at = float("-inf")
+
+    @property
+    def channel(self) -> str:
+        return self._settings.channel
+
+    @property
+    def msp_id(self) -> str:
+        return self._service.msp_id
+
+    @property
+    def service(self) -> Signer:
+        """The hospital's own service identity."""
+        return self._service
+
+    @property
+    def tracker(self) -> CommitTracker:
+        return self._tracker
+
+    async def evaluate(
+        self,
+        caller: Caller | Signer,
+        function: Function,
+        *arguments: Argument,
+        transient: Mapping[str, bytes] | None = None,
+    ) -> bytes:
+        """Asks own peers only: another hospital's would see what is asked for. Raises Problem."""
+        contract = self._gateway.contract(_signer(caller), self._settings.channel, self._settings.chaincode)
+        async with _measured(function, "evaluate"):
+            return await contract.evaluate(
+                function.wire_name, *_texts(arguments), transient=transient, target_organizations=[self.msp_id]
+            )
+
+    async def submit(
+        self,
+        caller: Caller | Signer,
+        function: Function,
+        *arguments: Argument,
+        transient: Mapping[str, bytes] | None = None,
+        journal: Journal | None = None,
+        wait_seconds: float | None = None,
+    ) -> Committed:
+        """Endorses, submits and waits for the block.
+
+        Raises Problem: the chaincode's own code; HOSPITAL_UNAVAILABLE naming who is missing; CONFLICT when another
+        transaction was faster (nothing took effect: read again and make a new one); TRANSACTION_INVALID. Raises
+        OutcomePending when nothing is known after ``wait_seconds`` (default: the setting). Who endorses stands in the
+        function's ``spec``.
+        """
+        signer = _signer(caller)
+        transaction = await self._endorsed(signer, function, _texts(arguments), transient)
+        await self._announce(transaction, _name(caller), function, journal)
+        commit = await self._committed(transaction, function, wait_seconds)
+        self._transactions.settle(commit.transaction_id, commit.validation_name, commit.block_number)
+        return Committed(commit.transaction_id, commit.block_number, transaction.result)
+
+    async def _endorsed(
+        self,
+        signer: Signer,
+        function: Function,
+        arguments: Sequence[str | bytes],
+        transient: Mapping[str, bytes] | None,
+    ) -> Transaction:
+        """Waits a little for another hospital's peer that has not committed yet what this one has."""
+        organizations = await self.members() if function.spec.endorsers is Endorsers.ALL else (self.msp_id,)
+        contract = self._gateway.contract(signer, self._settings.channel, self._settings.chaincode)
+        async with _measured(function, "endorse"):
+            for wait_seconds in LAG_WAITS_SECONDS:
+                proposal = contract.propose(
+                    function.wire_name, *arguments, transient=transient, endorsing_organizations=organizations
+                )
+                try:
+                    return await proposal.endorse()
+                except EndorseError as error:
+                    if wait_seconds is None or not _may_be_behind(error, self.msp_id):
+                        raise
+                await asyncio.sleep(wait_seconds)
+        raise AssertionError("the last wait is None")
+
+    async def _announce(self, transaction: Transaction, name: str, function: Function, journal: Journal | None) -> None:
+        """What must be durable before anything is submitted."""
+        begun = self._transactions.begin(transaction.transaction_id, name, function.wire_name)
+        if journal is None:
+            await begun
+        else:
+            noted = journal.submitting(transaction.transaction_id, transaction.result)
+            for outcome in await asyncio.gather(begun, noted, return_exceptions=True):
+                if outcome is not None:
+                    raise outcome
+
+    async def _committed(self, transaction: Transaction, function: Function, wait_seconds: float | None) -> Commit:
+        timeout = self._settings.commit_timeout_seconds if wait_seconds is None else wait_seconds
+        async with _measured(function, "commit"):
+            try:
+                return await self._tracker.settle(transaction, timeout_seconds=timeout)
+            except TransactionInvalid as error:
+                self._transactions.settle(error.transaction_id or "", error.validation_name, error.block_number)
+                self._members_read_at = float("-inf")  # a hospital that has joined since is missed as an endorser
+                raise
+            except SubmitError:
+                raise
+            except HlfError as error:  # it was handed in: whatever failed after that, its outcome is open
+                raise OutcomePending(transaction.transaction_id) from error
+
+    async def find(self, transaction_id: str) -> Commit | None:
+        """What the ledger says of a transaction, valid or not; None while it stands in no block. Raises Problem."""
+        try:
+            return await self._tracker.lookup(transaction_id)
+        except HlfError as error:
+            raise problems.from_ledger_error(error) from error
+
+    async def members(self) -> tuple[str, ...]:
+        """MSP ids of all hospitals on the channel, own first, a minute old at most: the endorsers of a write."""
+        if time.monotonic() - self._members_read_at > MEMBERS_STAY_FRESH_SECONDS:
+            found = {one.msp_id for one in await self.organizations()} - {self.msp_id}
+            self._members = (self.msp_id, *sorted(found))
+            self._members_read_at = time.monotonic()
+        return self._members
+
+    async def organizations(self) -> list[OrganizationView]:
+        """The profiles of all hospitals on the channel. Raises Problem."""
+        organizations: list[OrganizationView] = []
+        bookmark = ""
+        while True:
+            answer = await self.evaluate(self._service, Function.LIST_ORGANIZATIONS, PAGE_SIZE, bookmark)
+            page = OrganizationList.from_json(answer)
+            organizations += page.organizations
+            bookmark = page.bookmark
+            if not bookmark:
+                return organizations
+
+
+def _may_be_behind(error: EndorseError, own_msp_id: str) -> bool:
+    """Whether only other hospitals' peers refused, or gave another answer: a block behind, they know no better."""
+    if PAYLOADS_DIFFER in str(error):
+        return True
+    return error.chaincode_response is not None and own_msp_id not in {detail.msp_id for detail in error.details}
+
+
+def _signer(caller: Caller | Signer) -> Signer:
+    return caller.signer if isinstance(caller, Caller) else caller
+
+
+def _name(caller: Caller | Signer) -> str:
+    return caller.enrolment_id if isinstance(caller, Caller) else "service"
+
+
+def _texts(arguments: Sequence[Argument]) -> list[str | bytes]:
+    return [str(argument) if isinstance(argument, int) else argument for argument in arguments]
+
+
+@asynccontextmanager
+async def _measured(function: Function, step: str) -> AsyncIterator[None]:
+    """Times a step and turns the client's errors into what the caller is told."""
+    started, outcome = time.perf_counter(), "failed"
+    try:
+        yield
+        outcome = "ok"
+    except HlfError as error:
+        raise problems.from_ledger_error(error) from error
+    finally:
+        telemetry.LEDGER_SECONDS.labels(function.wire_name, step, outcome).observe(time.perf_counter() - started)

@@ -1,0 +1,56 @@
+"""How far the read model is: ``as_of_block`` on every answer from Postgres, ``min_block`` to wait for a write."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import sqlalchemy as sa
+from emr_model.ledger.codes import Code
+from emr_readmodel.care import position
+from hlf.commits import CommitTracker
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from emr_common.problems import Problem
+
+WAIT_SECONDS = 10.0
+POLL_SECONDS = 0.02
+
+
+class Positions:
+    def __init__(self, engine: AsyncEngine, tracker: CommitTracker) -> None:
+        self._engine = engine
+        self._tracker = tracker
+
+    async def wait_for(self, min_block: int | None, timeout_seconds: float = WAIT_SECONDS) -> None:
+        """Returns once everything up to ``min_block`` is in the read model.
+
+        Raises Problem BLOCK_UNKNOWN for a block that the ledger does not have yet, INDEX_BEHIND with Retry-After when
+        time ran out.
+        """
+        if min_block is None:
+            return
+        if min_block >= self._tracker.height:
+            raise Problem(Code.BLOCK_UNKNOWN)
+        give_up_at = time.monotonic() + timeout_seconds
+        while not await self._has(min_block):
+            if time.monotonic() >= give_up_at:
+                raise Problem(Code.INDEX_BEHIND)
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _has(self, block: int) -> bool:
+        reached = await self.as_of_block()
+        return reached is not None and reached >= block
+
+    async def as_of_block(self) -> int | None:
+        """Everything up to this block is in the read model; None before the first."""
+        async with self._engine.connect() as connection:
+            return await as_of_block(connection)
+
+
+async def as_of_block(connection: AsyncConnection) -> int | None:
+    """The same within a caller's transaction: with REPEATABLE READ it is the block that the transaction's rows stand
+    at.
+    """
+    found: int | None = await connection.scalar(sa.select(sa.func.min(position.c.block)))
+    return found

@@ -1,0 +1,112 @@
+"""Logs, metrics and request ids. Nothing of a record, a person or a token is ever given to them.
+
+A log line is one JSON object on standard error with an event's name, ids and durations. Metrics are labelled by route
+template (``/v1/emrs/{emr}``), never by what stood in its place.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import sys
+from typing import Any
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+from structlog.contextvars import bind_contextvars, clear_contextvars, get_contextvars
+
+from emr_common.settings import LogSettings
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+
+REQUEST_SECONDS = Histogram(
+    "emr_http_request_seconds",
+    "Time from a request's first byte to its answer's last",
+    ["method", "route", "status"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 15, 30),
+)
+REQUESTS_IN_PROGRESS = Gauge("emr_http_requests_in_progress", "Requests being answered now")
+LEDGER_SECONDS = Histogram(
+    "emr_ledger_call_seconds",
+    "Time of one step of a transaction, or of an evaluation",
+    ["function", "step", "outcome"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 15, 30),
+)
+CONTENT_MISMATCHES = Counter(
+    "emr_content_mismatches_total", "Contents that were not what the ledger says of them", ["kind"]
+)
+
+
+def configure_logging(settings: LogSettings) -> None:
+    """Sends structlog and the standard library's loggers to standard error in one form. Once a process."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        describe_failure,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer() if settings.format == "json" else structlog.dev.ConsoleRenderer()
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=settings.level.upper(), force=True)
+    logging.raiseExceptions = False  # else a line that cannot be written is shown with all that it was about
+    for chatty in ("httpx", "httpcore", "uvicorn.access"):  # they log whole URLs
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def describe_failure(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Replaces an exception by its classes and the lines that it passed: its text may hold what a caller sent."""
+    failure = event.pop("exc_info", None)
+    if failure is True:
+        failure = sys.exc_info()[1]
+    elif isinstance(failure, tuple):
+        failure = failure[1]
+    if isinstance(failure, BaseException):
+        event["failure_chain"] = _chain(failure)
+    return event
+
+
+def _chain(failure: BaseException) -> list[str]:
+    chain: list[str] = []
+    cause: BaseException | None = failure
+    while cause is not None and len(chain) < 5:
+        chain.append(f"{type(cause).__module__}.{type(cause).__qualname__} at {_last_lines(cause)}")
+        cause = cause.__cause__ or cause.__context__
+    return chain
+
+
+def _last_lines(failure: BaseException) -> str:
+    places = []
+    trace = failure.__traceback__
+    while trace is not None:
+        places.append(f"{trace.tb_frame.f_globals.get('__name__', '?')}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return " < ".join(reversed(places[-4:]))
+
+
+def begin_request(given: str | None) -> str:
+    """Binds a request id to everything that this task logs: the caller's if it is a plain one, else a new one."""
+    clear_contextvars()
+    request = given if given is not None and REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+    bind_contextvars(request_id=request)
+    return request
+
+
+def request_id() -> str | None:
+    """The id of the request that this task answers."""
+    found: str | None = get_contextvars().get("request_id")
+    return found

@@ -1,0 +1,120 @@
+"""What became of a transaction: ``hospital.transaction`` and the route by which its signer asks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+from emr_readmodel.hospital import transaction
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+VALID = "VALID"
+PENDING, COMMITTED, INVALID = "pending", "committed", "invalid"
+FLUSH_SECONDS = 0.25
+QUEUE_LIMIT = 10_000
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Status:
+    """``state`` is ``pending``, ``committed`` or ``invalid``; block and validation code are known once it is not
+    pending.
+    """
+
+    transaction_id: str
+    caller: str
+    function: str
+    state: str
+    block: int | None
+    validation_code: str | None
+
+    def document(self) -> dict[str, Any]:
+        document: dict[str, Any] = {
+            "transactionId": self.transaction_id,
+            "function": self.function,
+            "state": self.state,
+        }
+        if self.state != PENDING:
+            document |= {"block": self.block, "validationCode": self.validation_code}
+        return document
+
+
+class TransactionStore:
+    """Table ``hospital.transaction``: a row from just before a submission.
+
+    Outcomes are written in batches a little later, off the path of requests: the ledger has them, and a row that was
+    still pending when its process died is settled from there when somebody asks.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._outcomes: asyncio.Queue[dict[str, Any]] = asyncio.Queue(QUEUE_LIMIT)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[TransactionStore]:
+        """Writes outcomes while entered, and the last of them on leaving."""
+        writer = asyncio.create_task(self._write_outcomes(), name="transaction outcomes")
+        try:
+            yield self
+        finally:
+            writer.cancel()
+            await asyncio.wait([writer])
+            await self._flush()
+
+    async def begin(self, transaction_id: str, caller: str, function: str) -> None:
+        """Durable when it returns."""
+        row = {"transaction_id": transaction_id, "caller": caller, "function": function, "state": PENDING}
+        async with self._engine.begin() as connection:
+            await connection.execute(insert(transaction).values(row).on_conflict_do_nothing())
+
+    def settle(self, transaction_id: str, validation_code: str, block: int | None) -> None:
+        """Has the outcome written soon. When writing is far behind it is left out: the ledger still has it."""
+        if not self._outcomes.full():
+            state = COMMITTED if validation_code == VALID else INVALID
+            self._outcomes.put_nowait(
+                {"this": transaction_id, "new_state": state, "new_code": validation_code, "new_block": block}
+            )
+
+    async def _write_outcomes(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            await self._flush()
+
+    async def _flush(self) -> None:
+        outcomes = [self._outcomes.get_nowait() for _ in range(self._outcomes.qsize())]
+        if not outcomes:
+            return
+        try:
+            async with self._engine.begin() as connection:
+                await connection.execute(_SETTLE, outcomes)
+        except (SQLAlchemyError, OSError) as error:
+            log.warning("outcomes_not_written", count=len(outcomes), exc_info=error)
+
+    async def find(self, transaction_id: str) -> Status | None:
+        query = sa.select(*_STATUS).where(transaction.c.transaction_id == transaction_id)
+        async with self._engine.connect() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        return None if row is None else Status(*row)
+
+
+_STATUS = [
+    transaction.c[name] for name in ("transaction_id", "caller", "function", "state", "block", "validation_code")
+]
+_SETTLE = (
+    sa.update(transaction)
+    .where(transaction.c.transaction_id == sa.bindparam("this"))
+    .values(
+        state=sa.bindparam("new_state"),
+        validation_code=sa.bindparam("new_code"),
+        block=sa.bindparam("new_block"),
+        settled_at=sa.func.now(),
+    )
+)

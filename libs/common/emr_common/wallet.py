@@ -1,0 +1,148 @@
+"""The Fabric identities of the people and systems that call: found by a token's issuer and subject, keys sealed at
+rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+)
+from emr_model.ledger.codes import Code
+from emr_model.ledger.functions import Role
+from emr_readmodel.hospital import wallet
+from hlf.identity import SigningIdentity
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from emr_common.problems import Problem
+from emr_common.sealing import WrappingKey
+
+SIGNERS_CACHED = 512
+USE = "wallet-key"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who calls, as the hospital enrolled them. The chaincode trusts the certificate, not this."""
+
+    issuer: str
+    subject: str
+    enrolment_id: str
+    role: Role
+    patient_id: str | None
+    emr_id: str | None
+    certificate_pem: bytes
+    held_signer: SigningIdentity | None
+
+    @property
+    def signer(self) -> SigningIdentity:
+        """Raises Problem ROLE_NOT_ALLOWED for a caller who keeps their own key: those sign each step themselves."""
+        if self.held_signer is None:
+            raise Problem(Code.ROLE_NOT_ALLOWED, "the caller keeps the key: prepare, endorse and submit instead")
+        return self.held_signer
+
+
+class AlreadyEnrolled(Exception):
+    """The token's subject, or the enrolment id, has an identity in the wallet."""
+
+
+class Wallet:
+    """Table ``hospital.wallet``. A private key leaves it only as a Caller's signer."""
+
+    def __init__(self, engine: AsyncEngine, keyset: WrappingKey, msp_id: str) -> None:
+        self._engine = engine
+        self._keyset = keyset
+        self._msp_id = msp_id
+        self._signer = lru_cache(SIGNERS_CACHED)(self._open_signer)
+
+    async def find(self, issuer: str, subject: str) -> Caller | None:
+        """The caller of a verified token; None for one who is not enrolled or was revoked. Never from a cache."""
+        return await self._find(wallet.c.issuer == issuer, wallet.c.subject == subject, wallet.c.revoked_at.is_(None))
+
+    async def find_enrolled(self, enrolment_id: str) -> Caller | None:
+        """By enrolment id, standing or revoked."""
+        return await self._find(wallet.c.enrolment_id == enrolment_id)
+
+    async def find_patient(self, patient_id: str) -> Caller | None:
+        """By the ledger's id of a patient of this hospital, unless revoked."""
+        return await self._find(wallet.c.patient_id == patient_id, wallet.c.revoked_at.is_(None))
+
+    async def _find(self, *conditions: sa.ColumnElement[bool]) -> Caller | None:
+        async with self._engine.connect() as connection:
+            row = (await connection.execute(sa.select(wallet).where(*conditions))).mappings().one_or_none()
+        return None if row is None else self._caller(row)
+
+    def _caller(self, row: Mapping[Any, Any]) -> Caller:
+        sealed, certificate = row["sealed_private_key"], row["certificate_pem"]
+        pem = certificate.encode() if isinstance(certificate, str) else bytes(certificate)
+        signer = None if sealed is None else self._signer(bytes(sealed), pem, row["enrolment_id"])
+        return Caller(
+            row["issuer"],
+            row["subject"],
+            row["enrolment_id"],
+            Role(row["role"]),
+            row["patient_id"],
+            row["emr_id"],
+            pem,
+            signer,
+        )
+
+    def _open_signer(self, sealed: bytes, certificate_pem: bytes, enrolment_id: str) -> SigningIdentity:
+        key = load_der_private_key(self._keyset.open(sealed, USE, enrolment_id), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        return SigningIdentity(self._msp_id, certificate_pem, key)
+
+    async def add(
+        self,
+        connection: AsyncConnection,
+        *,
+        issuer: str,
+        subject: str,
+        enrolment_id: str,
+        role: Role,
+        certificate_pem: bytes,
+        private_key: ec.EllipticCurvePrivateKey | None,
+        patient_id: str | None = None,
+        emr_id: str | None = None,
+    ) -> None:
+        """Stores an identity in the caller's transaction. Raises AlreadyEnrolled; a failed transaction is then to be
+        rolled back.
+        """
+        sealed = None if private_key is None else self._seal(private_key, enrolment_id)
+        row = {
+            "issuer": issuer,
+            "subject": subject,
+            "enrolment_id": enrolment_id,
+            "role": role.value,
+            "patient_id": patient_id,
+            "emr_id": emr_id,
+            "certificate_pem": certificate_pem.decode(),
+            "sealed_private_key": sealed,
+        }
+        try:
+            await connection.execute(sa.insert(wallet).values(row))
+        except IntegrityError as error:
+            raise AlreadyEnrolled(enrolment_id) from error
+
+    def _seal(self, private_key: ec.EllipticCurvePrivateKey, enrolment_id: str) -> bytes:
+        der = private_key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        return self._keyset.seal(der, USE, enrolment_id)
+
+    async def revoke(self, connection: AsyncConnection, enrolment_id: str) -> bool:
+        """Ends an identity in the caller's transaction, at once for every instance. False when it was not standing."""
+        ended = await connection.execute(
+            sa.update(wallet)
+            .where(wallet.c.enrolment_id == enrolment_id, wallet.c.revoked_at.is_(None))
+            .values(revoked_at=sa.func.now(), sealed_private_key=None)
+        )
+        return ended.rowcount > 0

@@ -1,0 +1,146 @@
+"""Schema ``hospital``: what the ledger does not have and no rebuild touches. A backup must hold all of it."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from emr_readmodel.columns import Json, Timestamp, key, metadata, optional, required
+
+SCHEMA = "hospital"
+
+wallet = sa.Table(
+    "wallet",
+    metadata,
+    key("issuer", sa.Text(), "Token issuer (iss) that vouches for the person"),
+    key("subject", sa.Text(), "The person's subject (sub) at that issuer"),
+    required("enrolment_id", sa.Text(), "Opaque enrolment id: the common name of the person's Fabric certificate"),
+    required("role", sa.Text(), "Certificate attribute emr.role, copied when the person was enrolled"),
+    optional("patient_id", sa.Text(), "A patient's ledger id; null for staff"),
+    optional("emr_id", sa.Text(), "A patient's EMR; null for staff"),
+    required("certificate_pem", sa.Text(), "The Fabric certificate, PEM"),
+    optional(
+        "sealed_private_key",
+        sa.LargeBinary(),
+        "Private key, sealed by the wallet keyset; null if its holder keeps it",
+    ),
+    required("created_at", Timestamp, "When the identity was stored", default="now()"),
+    optional("revoked_at", Timestamp, "When the certificate was revoked; null while it counts"),
+    sa.UniqueConstraint("enrolment_id"),
+    schema=SCHEMA,
+    comment="The Fabric identities of staff and patients, by token subject",
+)
+sa.Index("wallet_patient_id_idx", wallet.c.patient_id, postgresql_where=wallet.c.patient_id.is_not(None))
+
+emr_key = sa.Table(
+    "emr_key",
+    metadata,
+    key("emr_id", sa.Text(), "The EMR whose notes and demographics the key opens"),
+    required("wrapped_keyset", sa.LargeBinary(), "The EMR's keyset, encrypted by the hospital's wrapping keyset"),
+    required("created_at", Timestamp, "When the key was made, before the EMR's creation", default="now()"),
+    schema=SCHEMA,
+    comment="One random key per own EMR, in no other place. Erasure deletes the row",
+)
+
+patient_identifier = sa.Table(
+    "patient_identifier",
+    metadata,
+    key("identifier_hmac", sa.LargeBinary(), "HMAC of the normalized identifier under the hospital's own key"),
+    required("patient_id", sa.Text(), "The ledger id given at admission"),
+    required("emr_id", sa.Text(), "The patient's EMR at this hospital"),
+    required("created_at", Timestamp, "When the patient was admitted", default="now()"),
+    sa.UniqueConstraint("patient_id"),
+    schema=SCHEMA,
+    comment="By what admission recognizes a patient; deleted at erasure",
+)
+
+idempotency = sa.Table(
+    "idempotency",
+    metadata,
+    key("caller", sa.Text(), "Enrolment id of the caller"),
+    key("key", sa.Text(), "The request's Idempotency-Key"),
+    required("route", sa.Text(), "Method and route template"),
+    required("request_sha256", sa.LargeBinary(), "SHA-256 of the request's method, path and body"),
+    required("state", sa.Text(), "running or done"),
+    optional("status", sa.Integer(), "HTTP status of the answer"),
+    optional("answer", Json, "The answer's ids, versions and blocks; never content"),
+    optional("transaction_id", sa.Text(), "The transaction that the request led to"),
+    required("started_at", Timestamp, "When the request was first seen", default="now()"),
+    optional("finished_at", Timestamp, "When the answer was known"),
+    sa.CheckConstraint("state in ('running', 'done')", name="state"),
+    schema=SCHEMA,
+    comment="What became of writing requests, so that a repeated one is answered and not repeated",
+)
+sa.Index("idempotency_started_at_idx", idempotency.c.started_at)
+
+transaction = sa.Table(
+    "transaction",
+    metadata,
+    key("transaction_id", sa.Text(), "Fabric transaction id"),
+    required("caller", sa.Text(), "Enrolment id of who signed it"),
+    required("function", sa.Text(), "The chaincode function"),
+    required("state", sa.Text(), "pending, committed or invalid"),
+    optional("validation_code", sa.Text(), "Fabric's validation code, once settled"),
+    optional("block", sa.BigInteger(), "Number of the block it stands in"),
+    required("created_at", Timestamp, "When it was about to be submitted", default="now()"),
+    optional("settled_at", Timestamp, "When its outcome was known"),
+    sa.CheckConstraint("state in ('pending', 'committed', 'invalid')", name="state"),
+    schema=SCHEMA,
+    comment="Transactions submitted by this hospital's services",
+)
+sa.Index("transaction_created_at_idx", transaction.c.created_at, postgresql_where=transaction.c.state == "pending")
+
+access_log = sa.Table(
+    "access_log",
+    metadata,
+    sa.Column("id", sa.BigInteger(), sa.Identity(always=True), primary_key=True, comment="Order of writing"),
+    required("at", Timestamp, "When the read was about to be answered", default="now()"),
+    required("reader", sa.Text(), "Enrolment id of the reader"),
+    required("role", sa.Text(), "The reader's role"),
+    required("emr_id", sa.Text(), "The EMR that was read"),
+    required("owner_msp", sa.Text(), "The hospital that owns the EMR"),
+    required("action", sa.Text(), "What was read: the route's operation"),
+    optional("note_version", sa.Integer(), "The note that was read; null when it was more than one"),
+    optional("purpose", sa.Text(), "HL7 PurposeOfUse code, for another hospital's EMR"),
+    optional("transaction_id", sa.Text(), "The disclosure's receipt transaction"),
+    required("request_id", sa.Text(), "The HTTP request's id, as in the service's log"),
+    schema=SCHEMA,
+    comment="Every read of a record, own or shared, written before it is answered",
+)
+sa.Index("access_log_emr_id_at_idx", access_log.c.emr_id, access_log.c.at)
+
+import_job = sa.Table(
+    "import_job",
+    metadata,
+    key("import_id", sa.Text(), "The import, 32 hexadecimal digits"),
+    required("emr_id", sa.Text(), "The EMR that the notes go into"),
+    required("caller", sa.Text(), "Enrolment id of the physician"),
+    required("state", sa.Text(), "queued, running, done or failed"),
+    optional("sealed_bundle", sa.LargeBinary(), "The bundle under the EMR's key, until the job has ended"),
+    required("created_at", Timestamp, "When the import was accepted", default="now()"),
+    optional("finished_at", Timestamp, "When the last note was settled"),
+    sa.CheckConstraint("state in ('queued', 'running', 'done', 'failed')", name="state"),
+    schema=SCHEMA,
+    comment="Bundles being turned into notes",
+)
+sa.Index("import_job_created_at_idx", import_job.c.created_at, postgresql_where=import_job.c.finished_at.is_(None))
+
+import_result = sa.Table(
+    "import_result",
+    metadata,
+    sa.Column(
+        "import_id",
+        sa.Text(),
+        sa.ForeignKey("hospital.import_job.import_id", ondelete="CASCADE"),
+        primary_key=True,
+        comment="The import",
+    ),
+    key("position", sa.Integer(), "Place in the import, from 0"),
+    optional("note_id", sa.Text(), "The note's id"),
+    optional("resource", sa.Text(), "Type and place in the bundle of a resource that became no note"),
+    optional("version", sa.Integer(), "The note's version in the EMR, once committed"),
+    optional("code", sa.Text(), "Why it became no note: a stable error code"),
+    optional("transaction_id", sa.Text(), "The note's transaction"),
+    optional("block", sa.BigInteger(), "The block of that transaction"),
+    schema=SCHEMA,
+    comment="What became of each note of an import",
+)

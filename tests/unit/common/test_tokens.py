@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from emr_common import tokens
+from emr_common.problems import Problem
+from emr_common.tokens import Claims, PublishedKeys, TokenVerifier
+from emr_model.ledger.codes import Code
+from joserfc.jwk import ECKey, KeySet, OctKey, OKPKey, RSAKey
+from joserfc.jws import JWSRegistry
+
+ISSUER = "https://issuer.example/a"
+AUDIENCE = "urn:careledger:HospitalA"
+JWKS_URL = f"{ISSUER}/jwks.json"
+
+RSA = RSAKey.generate_key(2048, {"kid": "rsa", "use": "sig"})
+EC = ECKey.generate_key("P-256", {"kid": "ec"})
+P384 = ECKey.generate_key("P-384", {"kid": "p384"})
+ED = OKPKey.generate_key("Ed25519", {"kid": "ed"})
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    SMALL = RSAKey.generate_key(1024, {"kid": "small"})
+STRANGER = RSAKey.generate_key(2048, {"kid": "stranger"})
+PUBLISHED = (RSA, EC, P384, ED, SMALL)
+
+
+class Issuer:
+    """The edge of the process: an HTTP transport that serves a JWKS, counts requests, and can be down."""
+
+    def __init__(self, *keys: RSAKey | ECKey | OKPKey) -> None:
+        self.keys = list(keys)
+        self.requests = 0
+        self.is_down = False
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        self.requests += 1
+        assert str(request.url) == JWKS_URL
+        if self.is_down:
+            raise httpx.ConnectError("down")
+        return httpx.Response(200, json=KeySet(list(self.keys)).as_dict(private=False))
+
+    def verifier(self) -> TokenVerifier:
+        client = httpx.AsyncClient(transport=httpx.MockTransport(self.answer))
+        return TokenVerifier(ISSUER, AUDIENCE, PublishedKeys(JWKS_URL, client))
+
+
+@pytest.fixture
+def issuer() -> Issuer:
+    return Issuer(*PUBLISHED)
+
+
+def claims(**changed: Any) -> dict[str, Any]:
+    now = int(time.time())
+    given = {"iss": ISSUER, "aud": AUDIENCE, "sub": "s-1", "iat": now, "exp": now + 300} | changed
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def signed(key: Any, algorithm: str, header: dict[str, Any] | None = None, **changed: Any) -> str:
+    """Signs whatever it is told, also what a library would refuse to."""
+    given = {"alg": algorithm, "kid": key.kid} | (header or {})
+    protected = _part({name: value for name, value in given.items() if value is not None})
+    message = f"{protected}.{_part(claims(**changed))}"
+    return f"{message}.{_base64(JWSRegistry.algorithms[algorithm].sign(message.encode(), key))}"
+
+
+@pytest.mark.parametrize(
+    ("key", "algorithm"),
+    [(RSA, "RS256"), (RSA, "PS256"), (RSA, "RS512"), (EC, "ES256"), (P384, "ES384"), (ED, "Ed25519"), (ED, "EdDSA")],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_a_good_token_names_its_subject(issuer: Issuer, key: Any, algorithm: str) -> None:
+    assert await issuer.verifier().verify(signed(key, algorithm)) == Claims(ISSUER, "s-1")
+
+
+async def test_the_audience_may_stand_among_others(issuer: Issuer) -> None:
+    token = signed(RSA, "RS256", aud=["urn:other", AUDIENCE])
+    assert (await issuer.verifier().verify(token)).subject == "s-1"
+
+
+def unsigned(header: dict[str, Any]) -> str:
+    return f"{_part(header)}.{_part(claims())}."
+
+
+def _part(value: object) -> str:
+    return _base64(json.dumps(value).encode())
+
+
+def _base64(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+
+
+def confused() -> str:
+    """The public key, which everyone has, taken as the secret of an HMAC."""
+    message = f"{_part({'alg': 'HS256', 'kid': 'rsa'})}.{_part(claims())}"
+    return f"{message}.{_base64(hmac.digest(RSA.as_pem(private=False), message.encode(), 'sha256'))}"
+
+
+def tampered() -> str:
+    header, _, signature = signed(RSA, "RS256").split(".")
+    return f"{header}.{_part(claims(sub='s-2'))}.{signature}"
+
+
+def now(offset: float) -> int:
+    return int(time.time() + offset)
+
+
+REFUSED: dict[str, Callable[[], str]] = {
+    "alg none": lambda: unsigned({"alg": "none", "kid": "rsa"}),
+    "alg None in another case": lambda: unsigned({"alg": "nOnE", "kid": "rsa"}),
+    "no alg": lambda: unsigned({"kid": "rsa"}),
+    "HMAC with the public key": confused,
+    "HMAC": lambda: signed(OctKey.import_key("x" * 32, {"kid": "rsa"}), "HS256", {"kid": "rsa"}),
+    "another key under the same kid": lambda: signed(STRANGER, "RS256", {"kid": "rsa"}),
+    "a kid that is not published": lambda: signed(STRANGER, "RS256"),
+    "no kid": lambda: signed(RSA, "RS256", {"kid": None}),
+    "a kid that is no text": lambda: unsigned({"alg": "RS256", "kid": 7}),
+    "a key in the header": lambda: signed(STRANGER, "RS256", {"jwk": STRANGER.as_dict(private=False)}),
+    "a key's address in the header": lambda: signed(STRANGER, "RS256", {"jku": "https://evil.example/jwks"}),
+    "an algorithm of another key type": lambda: signed(EC, "ES256", {"kid": "rsa"}),
+    "an RSA key of 1024 bits": lambda: signed(SMALL, "RS256"),
+    "unknown crit": lambda: signed(RSA, "RS256", {"crit": ["b65"], "b65": True}),
+    "crit that names nothing": lambda: signed(RSA, "RS256", {"crit": ["exp"]}),
+    "tampered payload": tampered,
+    "expired": lambda: signed(RSA, "RS256", exp=now(-60)),
+    "no expiry": lambda: signed(RSA, "RS256", exp=None),
+    "expiry that is text": lambda: signed(RSA, "RS256", exp="9999999999"),
+    "not yet valid": lambda: signed(RSA, "RS256", nbf=now(120)),
+    "issued in the future": lambda: signed(RSA, "RS256", iat=now(120)),
+    "another issuer": lambda: signed(RSA, "RS256", iss="https://issuer.example/b"),
+    "no issuer": lambda: signed(RSA, "RS256", iss=None),
+    "another audience": lambda: signed(RSA, "RS256", aud="urn:careledger:HospitalB"),
+    "no audience": lambda: signed(RSA, "RS256", aud=None),
+    "an audience that contains ours": lambda: signed(RSA, "RS256", aud=f"{AUDIENCE}2"),
+    "no subject": lambda: signed(RSA, "RS256", sub=None),
+    "an empty subject": lambda: signed(RSA, "RS256", sub=""),
+    "a subject that is no text": lambda: signed(RSA, "RS256", sub=["s-1"]),
+    "not a token": lambda: "not-a-token",
+    "empty parts": lambda: "..",
+    "five parts": lambda: "a.b.c.d.e",
+    "not ASCII": lambda: "é.é.é",
+    "a payload that is no object": lambda: f"{_part({'alg': 'RS256', 'kid': 'rsa'})}.{_part([1])}.AAAA",
+    "a header that is no object": lambda: f"{_part([1])}.{_part(claims())}.AAAA",
+    "a header that is no JSON": lambda: f"AAAA.{_part(claims())}.AAAA",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_a_token_is_refused_that_is(issuer: Issuer, name: str) -> None:
+    with pytest.raises(Problem) as refusal:
+        await issuer.verifier().verify(REFUSED[name]())
+    assert refusal.value.code is Code.TOKEN_INVALID
+    assert refusal.value.headers["WWW-Authenticate"].startswith("Bearer")
+    assert refusal.value.__cause__ is None
+
+
+async def test_a_rotated_key_is_fetched_when_first_seen(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "REFETCH_AFTER_SECONDS", 0.0)
+    verifier = issuer.verifier()
+    await verifier.verify(signed(RSA, "RS256"))
+    issuer.keys = [STRANGER]
+    assert (await verifier.verify(signed(STRANGER, "RS256"))).subject == "s-1"
+    with pytest.raises(Problem):
+        await verifier.verify(signed(RSA, "RS256"))
+
+
+async def test_forged_key_ids_do_not_make_us_ask_the_issuer_each_time(issuer: Issuer) -> None:
+    verifier = issuer.verifier()
+    for _ in range(20):
+        with pytest.raises(Problem):
+            await verifier.verify(signed(STRANGER, "RS256"))
+    assert issuer.requests == 1
+
+
+async def test_keys_at_hand_outlive_an_issuer_that_is_down(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "KEYS_STAY_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(tokens, "REFETCH_AFTER_SECONDS", 0.0)
+    verifier = issuer.verifier()
+    await verifier.verify(signed(RSA, "RS256"))
+    issuer.is_down = True
+    assert (await verifier.verify(signed(RSA, "RS256"))).subject == "s-1"
+
+
+async def test_without_any_keys_the_answer_is_unavailable_and_not_refused(issuer: Issuer) -> None:
+    issuer.is_down = True
+    with pytest.raises(Problem) as refusal:
+        await issuer.verifier().verify(signed(RSA, "RS256"))
+    assert refusal.value.code is Code.ISSUER_UNAVAILABLE
+
+
+async def test_a_key_set_with_symmetric_keys_makes_no_hmac_token_good() -> None:
+    secret = OctKey.import_key("s" * 32, {"kid": "oct"})
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"keys": [secret.as_dict(private=True), RSA.as_dict(private=False)]})
+
+    client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    verifier = TokenVerifier(ISSUER, AUDIENCE, PublishedKeys(JWKS_URL, client))
+    with pytest.raises(Problem) as refusal:
+        await verifier.verify(signed(secret, "HS256"))
+    assert refusal.value.code is Code.TOKEN_INVALID
