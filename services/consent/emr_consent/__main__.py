@@ -1,0 +1,3 @@
+from emr_consent.main import main
+
+main()

@@ -1,0 +1,95 @@
+"""Bodies of the consent API. Strict: an unknown member is refused."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from emr_model.ledger.purposes import Purpose
+from emr_model.ledger.sharing import SharingState
+from emr_model.ledger.values import OWNER_REASONS, EndReason
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+MspId = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9.-]{0,62}$")]
+LedgerId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+KeyId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Version = Annotated[int, Field(ge=0, lt=10**10)]
+
+
+def _owner_reason(why: EndReason) -> EndReason:
+    if why not in OWNER_REASONS:
+        raise ValueError("not a reason that an owner gives")
+    return why
+
+
+OwnerReason = Annotated[EndReason, AfterValidator(_owner_reason)]
+Direction = Literal["outgoing", "incoming"]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", alias_generator=to_camel, validate_by_name=True, hide_input_in_errors=True
+    )
+
+
+class AccessRequestIn(Body):
+    """What the patient gave: who owns the EMR, and the patient's id there (``GET /v1/me``)."""
+
+    owner_msp: MspId
+    patient_id: LedgerId
+    purpose: Purpose = Field(description="A code of HL7 PurposeOfUse, such as TREAT")
+
+
+class OwnerApprovalIn(Body):
+    """``version`` is the EMR's current one, or the one that the patient has approved."""
+
+    version: Version
+    recipient_key_id: KeyId | None = Field(
+        default=None, description="Sealing key of the recipient; without it the newest that it has published"
+    )
+
+
+class PatientApprovalIn(Body):
+    """``version`` is the EMR's current one, or the one that the owner has approved."""
+
+    version: Version
+    expires_at: AwareDatetime | None = Field(default=None, description="When the sharing ends by itself")
+
+
+class SharingOut(Body):
+    """A sharing as the read model has it: ids, versions and moments, no content."""
+
+    emr_id: str
+    owner_msp: str
+    recipient_msp: str
+    patient_id: str
+    number: int
+    state: SharingState
+    requested_at: datetime | None
+    request_purpose: str | None
+    owner_approved_version: int | None
+    owner_approved_at: datetime | None
+    patient_approved_version: int | None
+    patient_approved_at: datetime | None
+    expires_at: datetime | None
+    snapshot_version: int | None
+    snapshot_at: datetime | None
+    ended_at: datetime | None
+    ended_why: str | None
+    transaction_id: str
+    block: int
+
+
+class SharingsOut(BaseModel):
+    """One page. ``next`` is the cursor of the page after it, None at the end."""
+
+    sharings: list[SharingOut]
+    as_of_block: int | None = Field(description="Everything up to this block is in this answer")
+    next: str | None
+
+
+class OwnSharingsOut(BaseModel):
+    """The caller's sharings as the ledger has them now."""
+
+    sharings: list[dict[str, Any]]

@@ -1,0 +1,3 @@
+from emr_consent.sharer.main import main
+
+main()

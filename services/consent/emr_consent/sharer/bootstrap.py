@@ -1,0 +1,62 @@
+"""All the wiring of the sharer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+from emr_common.emr_keys import EmrKeys
+from emr_common.foundation import connect, database, ledger_checks
+from emr_common.readiness import Readiness, database_answers
+from emr_common.sealing import WrappingKey
+from emr_common.transactions import TransactionStore
+
+from emr_consent.settings import SharerSettings
+from emr_consent.sharer.events import Wakeups
+from emr_consent.sharer.snapshots import Snapshots
+from emr_consent.sharer.worker import Sharer
+from emr_consent.store import SharingStore
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Services:
+    readiness: Readiness
+
+
+@asynccontextmanager
+async def bootstrap(settings: SharerSettings) -> AsyncIterator[Services]:
+    async with AsyncExitStack() as stack:
+        engine = await stack.enter_async_context(database(settings))
+        transactions = await stack.enter_async_context(TransactionStore(engine).running())
+        ledger = await stack.enter_async_context(connect(settings.org_msp_id, settings.ledger, transactions))
+        keys = EmrKeys(engine, WrappingKey.from_file(settings.sealing.wrapping_keyset_file))
+        sharer = Sharer(Snapshots(ledger, keys), SharingStore(engine, settings.org_msp_id), settings.org_msp_id)
+        await stack.enter_async_context(_running(sharer))
+        wakeups = await stack.enter_async_context(Wakeups(settings.kafka, sharer.on_event).running())
+        checks = {"database": database_answers(engine), **ledger_checks(ledger), "events": wakeups.is_consuming}
+        yield Services(Readiness(checks))
+
+
+@asynccontextmanager
+async def _running(sharer: Sharer) -> AsyncIterator[None]:
+    """A worker that dies takes the process with it: whoever supervises the process starts both again."""
+    work = asyncio.create_task(sharer.run())
+    work.add_done_callback(_end_process)
+    try:
+        yield
+    finally:
+        work.remove_done_callback(_end_process)
+        work.cancel()
+        await asyncio.wait([work])
+
+
+def _end_process(work: asyncio.Task[None]) -> None:
+    log.critical("sharer_died", exc_info=None if work.cancelled() else work.exception())
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,65 @@
+"""Events of the ledger from Kafka, as a faust stream: they wake the worker and hold no state of their own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+import faust
+import structlog
+from emr_common.settings import KafkaSettings
+from emr_model.ledger.codec import ValueMalformed
+from emr_model.ledger.events import LedgerEvent, Topics, decode
+
+log = structlog.get_logger(__name__)
+
+
+class Wakeups:
+    """Reads from the newest event on: what was missed before, the worker's sweep finds."""
+
+    def __init__(self, settings: KafkaSettings, on_event: Callable[[LedgerEvent], None]) -> None:
+        self._settings = settings
+        self._on_event = on_event
+        self._app: Any = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        self._app = self._stream()
+        await self._app.start()
+        try:
+            yield self
+        finally:
+            await self._app.stop()
+
+    async def is_consuming(self) -> bool:
+        return bool(self._app.started and self._app.consumer.assignment())
+
+    def _stream(self) -> Any:
+        app = faust.App(
+            f"{self._settings.topic_prefix}-sharer",
+            broker=[f"kafka://{server}" for server in self._settings.bootstrap_servers],
+            value_serializer="raw",
+            key_serializer="raw",
+            store="memory://",
+            web_enabled=False,
+            topic_disable_leader=True,
+            topic_allow_declare=False,
+            consumer_auto_offset_reset="latest",
+        )
+        topic = app.topic(Topics(self._settings.topic_prefix).events, value_type=bytes, key_type=bytes)
+        app.agent(topic, name="wake")(self._consume)
+        return app
+
+    async def _consume(self, records: Any) -> None:
+        async for record in records:
+            self._wake(record)
+
+    def _wake(self, record: bytes) -> None:
+        try:
+            message = decode(record)
+        except ValueMalformed:
+            log.error("event_malformed")
+            return
+        if isinstance(message, LedgerEvent):
+            self._on_event(message)

@@ -1,0 +1,82 @@
+"""What the consent service and the sharer read from Postgres: the sharings of schema ``care``."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from emr_common.positions import as_of_block
+from emr_common.problems import Problem
+from emr_model.ledger.codes import Code
+from emr_model.ledger.sharing import SharingState
+from emr_readmodel.care import sharing
+from emr_readmodel.sharing import sharing_state
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+_KEY = (sharing.c.emr_id, sharing.c.recipient_msp, sharing.c.number)
+_STATE = sharing_state(sa.func.now()).label("state")
+
+
+@dataclass(frozen=True)
+class Page:
+    """``next`` is the cursor of the page after this one, None at the end."""
+
+    rows: Sequence[dict[str, Any]]
+    as_of_block: int | None
+    next: str | None
+
+
+class SharingStore:
+    def __init__(self, engine: AsyncEngine, msp_id: str) -> None:
+        self._engine = engine
+        self._msp_id = msp_id
+
+    async def page(self, *, direction: str | None, state: SharingState | None, limit: int, after: str | None) -> Page:
+        """Sharings in the order of their keys. Raises Problem MALFORMED_REQUEST for a cursor that is none of ours."""
+        query = sa.select(sharing, _STATE).where(self._in_direction(direction)).order_by(*_KEY).limit(limit + 1)
+        if state is not None:
+            query = query.where(_STATE.in_([state.value]))
+        if after is not None:
+            query = query.where(sa.tuple_(*_KEY) > sa.tuple_(*_position(after)))
+        async with self._engine.connect() as connection:
+            await connection.execution_options(isolation_level="REPEATABLE READ")
+            block = await as_of_block(connection)
+            rows = [dict(row) for row in (await connection.execute(query)).mappings()]
+        more = len(rows) > limit
+        return Page(rows[:limit], block, _cursor(rows[limit - 1]) if more else None)
+
+    async def unsettled(self) -> list[tuple[str, str]]:
+        """EMR and recipient of each own sharing that awaits its snapshot, or that has expired and not been ended."""
+        states = [SharingState.APPROVED.value, SharingState.EXPIRED.value]
+        query = sa.select(sharing.c.emr_id, sharing.c.recipient_msp).where(
+            sharing.c.owner_msp == self._msp_id, _STATE.in_(states)
+        )
+        async with self._engine.connect() as connection:
+            return [(emr_id, msp_id) for emr_id, msp_id in await connection.execute(query)]
+
+    def _in_direction(self, direction: str | None) -> sa.ColumnElement[bool]:
+        if direction == "outgoing":
+            return sharing.c.owner_msp == self._msp_id
+        if direction == "incoming":
+            return sharing.c.recipient_msp == self._msp_id
+        return sa.true()
+
+
+def _cursor(row: dict[str, Any]) -> str:
+    key = [row["emr_id"], row["recipient_msp"], row["number"]]
+    return base64.urlsafe_b64encode(json.dumps(key).encode()).decode()
+
+
+def _position(cursor: str) -> tuple[str, str, int]:
+    try:
+        emr_id, msp_id, number = json.loads(base64.urlsafe_b64decode(cursor))
+        if not (isinstance(emr_id, str) and isinstance(msp_id, str) and type(number) is int):
+            raise TypeError("cursor")
+    except (binascii.Error, ValueError, TypeError) as error:
+        raise Problem(Code.MALFORMED_REQUEST, "the cursor is none of ours") from error
+    return emr_id, msp_id, number

@@ -1,0 +1,3 @@
+from emr_records.main import main
+
+main()

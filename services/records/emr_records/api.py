@@ -1,0 +1,166 @@
+"""Routes of the records service."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from emr_common.auth import require
+from emr_common.idempotency import Answer, Attempt, IdempotencyKey
+from emr_common.wallet import Caller
+from emr_model.ledger.functions import Role
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+
+from emr_records import handlers, schemas
+from emr_records.bodies import bundle_report, clinical_body, expected_version, posted_note
+from emr_records.bootstrap import Services
+from emr_records.schemas import LedgerId, MspId, ReceiptId, Version
+
+router = APIRouter(tags=["records"])
+
+Physician = Annotated[Caller, Depends(require(Role.PHYSICIAN))]
+Patient = Annotated[Caller, Depends(require(Role.PATIENT))]
+IfMatch = Annotated[str | None, Header(alias="If-Match", description="The EMR's version, from its ETag")]
+
+
+def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesDep = Annotated[Services, Depends(_services)]
+
+
+def _documented(body: dict[str, Any]) -> dict[str, Any]:
+    """A body that is read by the strict parser and not by FastAPI."""
+    content = {media_type: {"schema": body} for media_type in ("application/json", "application/fhir+json")}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+FHIR_BUNDLE = {"type": "object", "description": "A FHIR R4 Bundle", "required": ["resourceType", "type", "entry"]}
+NOTE_BODY = {"oneOf": [FHIR_BUNDLE, schemas.TextNoteIn.model_json_schema(), schemas.AmendmentIn.model_json_schema()]}
+
+
+@router.get("/emrs", response_model=schemas.EmrsFoundOut)
+async def find_emr(
+    services: ServicesDep, caller: Physician, patient_id: Annotated[LedgerId, Query(alias="patientId")]
+) -> Response:
+    """The EMR of a patient of this hospital."""
+    return await handlers.find_emr(services, caller, patient_id)
+
+
+@router.post("/emrs/search", response_model=schemas.SearchOut)
+async def search(services: ServicesDep, caller: Physician, body: schemas.SearchIn) -> Response:
+    """This hospital's EMRs by demographics and codes, as of a block. Criteria travel in the body only."""
+    return await handlers.search(services, caller, body)
+
+
+@router.get("/emrs/{emr}", response_model=schemas.EmrOut)
+async def read_emr(services: ServicesDep, caller: Physician, emr: LedgerId) -> Response:
+    """An EMR of this hospital: demographics, and how many notes there are. Its ETag is the version."""
+    return await handlers.read_emr(services, caller, emr)
+
+
+@router.get("/emrs/{emr}/notes", response_model=schemas.NotesOut)
+async def read_notes(
+    services: ServicesDep,
+    caller: Physician,
+    emr: LedgerId,
+    start: Annotated[Version, Query(alias="from")] = 1,
+    limit: Annotated[int, Query(ge=1, le=200)] = 100,
+) -> Response:
+    """Notes in the order in which they were added, from a version on."""
+    return await handlers.read_notes(services, caller, emr, start, limit)
+
+
+@router.get("/emrs/{emr}/notes/{version}", response_model=schemas.NoteOut)
+async def read_note(services: ServicesDep, caller: Physician, emr: LedgerId, version: Version) -> Response:
+    """One note."""
+    return await handlers.read_note(services, caller, emr, version)
+
+
+@router.post(
+    "/emrs/{emr}/notes",
+    status_code=201,
+    response_model=schemas.NoteAddedOut,
+    responses={200: {"model": schemas.NoteAddedOut, "description": "The EMR had the note already"}},
+    openapi_extra=_documented(NOTE_BODY),
+)
+async def add_note(
+    request: Request,
+    services: ServicesDep,
+    caller: Physician,
+    emr: LedgerId,
+    key: IdempotencyKey,
+    if_match: IfMatch = None,
+) -> Response:
+    """Adds a note: a FHIR Bundle with one finished Encounter, a typed text, or an amendment."""
+    version = expected_version(if_match)
+    posted, patient = await posted_note(await clinical_body(request))
+
+    async def once(attempt: Attempt) -> Answer:
+        return await handlers.add_note(services, caller, emr, posted, patient, version, key, attempt)
+
+    return await services.idempotency.run_once(request, caller, key, once)
+
+
+@router.post(
+    "/emrs/{emr}/imports",
+    status_code=202,
+    response_model=schemas.ImportAcceptedOut,
+    openapi_extra=_documented(FHIR_BUNDLE),
+)
+async def accept_import(
+    request: Request, services: ServicesDep, caller: Physician, emr: LedgerId, key: IdempotencyKey
+) -> Response:
+    """Takes a FHIR Bundle of any number of Encounters; each becomes a note in the background."""
+    report = await bundle_report(await clinical_body(request))
+
+    async def once(attempt: Attempt) -> Answer:
+        return await handlers.accept_import(services, caller, emr, report, await request.body(), attempt)
+
+    response = await services.idempotency.run_once(request, caller, key, once)
+    return handlers.import_location(response)
+
+
+@router.get("/imports/{import_id}")
+async def read_import(services: ServicesDep, caller: Physician, import_id: LedgerId) -> schemas.ImportOut:
+    """What became of an import of the caller's, note by note."""
+    return schemas.ImportOut.model_validate(await handlers.read_import(services, caller, import_id))
+
+
+@router.post("/disclosures", status_code=201, response_model=schemas.DisclosureOut)
+async def disclose(
+    request: Request, services: ServicesDep, caller: Physician, key: IdempotencyKey, body: schemas.DisclosureIn
+) -> Response:
+    """Asks to read what another hospital and its patient share: leaves a receipt on the ledger."""
+
+    async def once(attempt: Attempt) -> Answer:
+        return await services.disclosures.disclose(caller, body, attempt)
+
+    return await services.idempotency.run_once(request, caller, key, once)
+
+
+@router.get("/disclosures/{receipt}/emr", response_model=schemas.SharedEmrOut)
+async def read_shared_emr(services: ServicesDep, caller: Physician, receipt: ReceiptId) -> Response:
+    """The snapshot that a receipt of the caller's stands for, within 15 minutes."""
+    return await handlers.read_shared_emr(services, caller, receipt)
+
+
+@router.get("/me/emr", response_model=None)
+async def download_own_emr(services: ServicesDep, caller: Patient) -> Response:
+    """The caller's whole EMR as one FHIR Bundle: the Patient, then each note as the Bundle it is."""
+    return await handlers.download_own_emr(services, caller)
+
+
+@router.get("/me/disclosures")
+async def read_own_disclosures(services: ServicesDep, caller: Patient) -> schemas.OwnDisclosuresOut:
+    """Every read of the caller's EMR by another hospital."""
+    return schemas.OwnDisclosuresOut.model_validate(
+        {"disclosures": await handlers.read_own_disclosures(services, caller)}
+    )
+
+
+@router.get("/me/visit-count")
+async def count_visits(services: ServicesDep, caller: Patient, provider: MspId) -> schemas.VisitCountOut:
+    """How often the caller was at this hospital."""
+    return schemas.VisitCountOut.model_validate(await handlers.count_visits(services, caller, provider))

@@ -1,0 +1,110 @@
+"""All the wiring of the records service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from emr_common.access_log import AccessLog
+from emr_common.auth import Authenticator
+from emr_common.emr_keys import EmrKeys
+from emr_common.foundation import Foundation, foundation
+from emr_common.idempotency import Idempotency
+from emr_common.ledger import Ledger
+from emr_common.positions import Positions
+from emr_common.readiness import Readiness
+from emr_common.sealing import SealingPrivateKey, WrappingKey
+from emr_common.settings import SettingsInvalid
+from emr_common.transactions import TransactionStore
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from emr_records.content import OwnContent
+from emr_records.disclosures import Disclosures
+from emr_records.imports import ImportWorker
+from emr_records.locks import AdvisoryLocks
+from emr_records.notes import KnownEmrs, NoteIds, NoteWriter
+from emr_records.settings import RecordsSettings
+from emr_records.store import ImportStore, SearchStore
+
+SHORTEST_KEY_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Services:
+    ledger: Ledger
+    authenticator: Authenticator
+    idempotency: Idempotency
+    transactions: TransactionStore
+    access_log: AccessLog
+    positions: Positions
+    readiness: Readiness
+    content: OwnContent
+    known_emrs: KnownEmrs
+    writer: NoteWriter
+    searches: SearchStore
+    imports: ImportStore
+    import_worker: ImportWorker
+    disclosures: Disclosures
+    identifier_systems: tuple[str, ...]
+
+
+@asynccontextmanager
+async def bootstrap(settings: RecordsSettings) -> AsyncIterator[Services]:
+    async with foundation(settings) as base, services(settings, base) as wired:
+        yield wired
+
+
+@asynccontextmanager
+async def services(settings: RecordsSettings, base: Foundation) -> AsyncIterator[Services]:
+    """What this service has on its foundation. Imports are worked on until it is left."""
+    note_ids = NoteIds(_secret_key(settings.pseudonym.key_file))
+    private_key = _private_key(settings)
+    wrapping = WrappingKey.from_file(settings.sealing.wrapping_keyset_file)
+    async with _locks(base.engine) as locks:
+        content = OwnContent(base.ledger, EmrKeys(base.engine, wrapping))
+        known_emrs = KnownEmrs(content)
+        writer = NoteWriter(content, locks, note_ids, known_emrs)
+        imports = ImportStore(base.engine)
+        worker = ImportWorker(imports, content, writer, base.wallet, locks)
+        async with worker.running():
+            yield Services(
+                ledger=base.ledger,
+                authenticator=base.authenticator,
+                idempotency=base.idempotency,
+                transactions=base.transactions,
+                access_log=base.access_log,
+                positions=base.positions,
+                readiness=base.readiness,
+                content=content,
+                known_emrs=known_emrs,
+                writer=writer,
+                searches=SearchStore(base.engine, settings.org_msp_id),
+                imports=imports,
+                import_worker=worker,
+                disclosures=Disclosures(base.ledger, private_key),
+                identifier_systems=settings.pseudonym.identifier_systems,
+            )
+
+
+@asynccontextmanager
+async def _locks(engine: AsyncEngine) -> AsyncIterator[AdvisoryLocks]:
+    locks = AdvisoryLocks(engine.url)
+    try:
+        yield locks
+    finally:
+        await locks.close()
+
+
+def _secret_key(path: Path) -> bytes:
+    key = path.read_bytes().strip()
+    if len(key) < SHORTEST_KEY_BYTES:
+        raise SettingsInvalid(f"EMR_PSEUDONYM__KEY_FILE: a key has {SHORTEST_KEY_BYTES} bytes or more")
+    return key
+
+
+def _private_key(settings: RecordsSettings) -> SealingPrivateKey:
+    if settings.sealing.private_keyset_file is None:
+        raise SettingsInvalid("EMR_SEALING__PRIVATE_KEYSET_FILE: the records service opens snapshots with it")
+    return SealingPrivateKey.from_file(settings.sealing.private_keyset_file)

@@ -1,0 +1,107 @@
+"""Reading own EMRs from the ledger: every page verified against public state, then opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import structlog
+from emr_common import telemetry
+from emr_common.contents import ContentMismatch, ContentMissing, OpenedEmr, OpenedNote, Place, open_emr
+from emr_common.emr_keys import EmrKeyMissing, EmrKeys
+from emr_common.ledger import Ledger
+from emr_common.problems import Problem
+from emr_common.wallet import Caller
+from emr_model.clinical.sealed_form import Unpacked
+from emr_model.ledger.answers import EmrFound, EmrView
+from emr_model.ledger.codes import Code
+from emr_model.ledger.functions import Function
+
+NO_NOTES = 0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, repr=False)
+class OpenedHeader:
+    """An EMR without its notes."""
+
+    view: EmrView
+    demographics: Unpacked
+
+
+@dataclass(frozen=True)
+class OwnContent:
+    """The hospital's own EMRs, as a caller may see them: the contract judges by the caller's certificate.
+
+    Everything raises Problem: the contract's codes, CONTENT_UNAVAILABLE, or CONTENT_MISMATCH, which is an alarm.
+    """
+
+    ledger: Ledger
+    emr_keys: EmrKeys
+
+    async def view(self, caller: Caller, emr_id: str, start: int = 1, limit: int | None = None) -> EmrView:
+        """A page as the ledger has it, nothing opened."""
+        arguments = [start] if limit is None else [start, limit]
+        return EmrView.from_json(await self.ledger.evaluate(caller, Function.READ_EMR, emr_id, *arguments))
+
+    async def version(self, caller: Caller, emr_id: str) -> EmrView:
+        """The public part only: nothing sealed is read."""
+        return await self.view(caller, emr_id, 2, NO_NOTES)
+
+    async def find(self, caller: Caller, patient_id: str) -> EmrFound:
+        return EmrFound.from_json(await self.ledger.evaluate(caller, Function.GET_EMR_BY_PATIENT_ID, patient_id))
+
+    async def header(self, caller: Caller, emr_id: str) -> OpenedHeader:
+        view = await self.view(caller, emr_id, 1, NO_NOTES)
+        with content_problems():
+            key = await self.emr_keys.get(emr_id)
+            return OpenedHeader(view, self.place(emr_id).open_demographics(key, view.emr, view.demographics))
+
+    async def notes(self, caller: Caller, emr_id: str, start: int, limit: int) -> tuple[EmrView, list[OpenedNote]]:
+        view = await self.view(caller, emr_id, start, limit)
+        with content_problems():
+            key = await self.emr_keys.get(emr_id)
+            return view, [self.place(emr_id).open_note(key, note) for note in view.notes]
+
+    async def note(self, caller: Caller, emr_id: str, version: int) -> OpenedNote:
+        """Raises Problem NOTE_NOT_FOUND too."""
+        _, notes = await self.notes(caller, emr_id, version, 1)
+        if not notes:
+            raise Problem(Code.NOTE_NOT_FOUND)
+        return notes[0]
+
+    async def own_emr(self, caller: Caller) -> OpenedEmr:
+        """The whole EMR of the patient who calls."""
+        if caller.emr_id is None:
+            raise Problem(Code.EMR_NOT_FOUND)
+
+        async def page(start: int) -> EmrView:
+            return EmrView.from_json(await self.ledger.evaluate(caller, Function.GET_OWN_EMR, start))
+
+        with content_problems():
+            key = await self.emr_keys.get(caller.emr_id)
+            return await open_emr(self.place(caller.emr_id), key, page)
+
+    def place(self, emr_id: str) -> Place:
+        return Place(self.ledger.channel, self.ledger.msp_id, emr_id)
+
+
+@contextmanager
+def content_problems() -> Iterator[None]:
+    """Turns what can be wrong with content into what the caller is told."""
+    try:
+        yield
+    except (EmrKeyMissing, ContentMissing) as error:
+        log.warning("content_unavailable", exc_info=error)
+        raise Problem(Code.CONTENT_UNAVAILABLE) from error
+    except ContentMismatch as error:
+        raise mismatch("own", error) from error
+
+
+def mismatch(kind: str, error: Exception) -> Problem:
+    """Raises the alarm. ``kind`` is ``own`` or ``shared``."""
+    telemetry.CONTENT_MISMATCHES.labels(kind).inc()
+    log.error("content_mismatch", kind=kind, exc_info=error)
+    return Problem(Code.CONTENT_MISMATCH)

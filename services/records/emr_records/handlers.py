@@ -1,0 +1,179 @@
+"""What the records service does, one function a use case. Every read is in the access log before it is answered."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import orjson
+from emr_common.idempotency import Answer, Attempt
+from emr_common.problems import Problem
+from emr_common.wallet import Caller
+from emr_model.clinical.canonical import JsonObject
+from emr_model.clinical.notes import BundleReport, NoteContent
+from emr_model.ledger.answers import VisitCount
+from emr_model.ledger.codes import Code
+from emr_model.ledger.functions import Function
+from fastapi import Response
+
+from emr_records import answers
+from emr_records.bodies import PostedNote, refused
+from emr_records.bootstrap import Services
+from emr_records.content import content_problems
+from emr_records.imports import remarks, seal_bundle
+from emr_records.notes import require_note, require_same_patient, typed_content
+from emr_records.schemas import AmendmentIn, SearchIn
+from emr_records.store import ImportJob, ImportResult
+
+
+async def read_emr(services: Services, caller: Caller, emr_id: str) -> Response:
+    header = await services.content.header(caller, emr_id)
+    await _log_own(services, caller, emr_id, "read-emr")
+    return answers.json_response(answers.emr(header), answers.emr_version_tag(header.view))
+
+
+async def find_emr(services: Services, caller: Caller, patient_id: str) -> Response:
+    found = await services.content.find(caller, patient_id)
+    await _log_own(services, caller, found.emr_id, "find-emr")
+    return answers.json_response({"emrs": [answers.emr_found(found)]})
+
+
+async def search(services: Services, caller: Caller, body: SearchIn) -> Response:
+    await services.positions.wait_for(body.min_block)
+    hits = await services.searches.search(body)
+    emr_ids = [row["emr_id"] for row in hits.rows]
+    await services.access_log.record_all(
+        caller, emr_ids=emr_ids, owner_msp=services.ledger.msp_id, action="search-emrs"
+    )
+    return answers.json_response(answers.hits(hits))
+
+
+async def read_notes(services: Services, caller: Caller, emr_id: str, start: int, limit: int) -> Response:
+    view, opened = await services.content.notes(caller, emr_id, start, limit)
+    await _log_own(services, caller, emr_id, "read-notes")
+    return answers.json_response(answers.notes(view, opened), answers.emr_version_tag(view))
+
+
+async def read_note(services: Services, caller: Caller, emr_id: str, version: int) -> Response:
+    opened = await services.content.note(caller, emr_id, version)
+    await _log_own(services, caller, emr_id, "read-note", version)
+    return answers.json_response(answers.note(opened))
+
+
+async def add_note(
+    services: Services,
+    caller: Caller,
+    emr_id: str,
+    posted: PostedNote,
+    patient: JsonObject | None,
+    expected_version: int | None,
+    idempotency_key: str,
+    attempt: Attempt,
+) -> Answer:
+    """201 for a new note, 200 for one that the EMR had already."""
+    if patient is not None:
+        require_same_patient(patient, await services.content.header(caller, emr_id), services.identifier_systems)
+    patient_id = (await services.known_emrs.get(caller, emr_id)).patient_id
+    ids = services.writer.note_ids
+    if isinstance(posted, NoteContent):
+        note_id, note = ids.of(patient_id, posted), posted
+    else:
+        note_id = ids.typed(patient_id, caller, idempotency_key)
+        note = typed_content(note_id, posted)
+        if isinstance(posted, AmendmentIn):
+            await require_note(services.content, caller, emr_id, posted.amends)
+    added = await services.writer.add(caller, emr_id, note_id, note, expected_version=expected_version, attempt=attempt)
+    answer = {"emrId": emr_id, "noteId": added.note_id, "version": added.version}
+    return Answer(200, answer) if added.committed is None else Answer(201, {**answer, **added.committed.ids()})
+
+
+async def accept_import(
+    services: Services, caller: Caller, emr_id: str, report: BundleReport, body: bytes, attempt: Attempt
+) -> Answer:
+    """Keeps the bundle sealed and leaves it to the worker. Raises Problem BUNDLE_INVALID when no note can be made."""
+    if not report.notes:
+        raise refused(report) if report.refused else Problem(Code.BUNDLE_INVALID, "the bundle makes no note")
+    if caller.held_signer is None:
+        raise Problem(Code.ROLE_NOT_ALLOWED, "whoever keeps the key cannot leave signing to this service")
+    header = await services.content.header(caller, emr_id)
+    if report.patient is not None:
+        require_same_patient(report.patient.resource, header, services.identifier_systems)
+    import_id = attempt.earlier_ids.get("importId") or secrets.token_hex(16)
+    ids = {"importId": import_id, "emrId": emr_id, "notes": len(report.notes), "refused": len(report.refused)}
+    await attempt.remember(ids)
+    with content_problems():
+        key = await services.content.emr_keys.get(emr_id)
+    sealed = seal_bundle(key, import_id, emr_id, body)
+    job = ImportJob(import_id, emr_id, caller.enrolment_id, "queued", sealed)
+    await services.imports.add(job, remarks(report))
+    services.import_worker.wake_up()
+    return Answer(200, ids)  # kept as settled: a kept 202 would be a transaction whose outcome is unknown
+
+
+def import_location(response: Response) -> Response:
+    """202 and where to ask, for an import that was accepted, now or before."""
+    response.status_code = 202
+    response.headers["Location"] = f"/v1/imports/{orjson.loads(response.body)['importId']}"
+    return response
+
+
+async def read_import(services: Services, caller: Caller, import_id: str) -> dict[str, Any]:
+    """Raises Problem IMPORT_NOT_FOUND, for another physician's import too."""
+    job = await services.imports.find(import_id)
+    if job is None or job.caller != caller.enrolment_id:
+        raise Problem(Code.IMPORT_NOT_FOUND)
+    results = await services.imports.results(import_id)
+    return {
+        "import_id": job.import_id,
+        "emr_id": job.emr_id,
+        "state": job.state,
+        "notes": [_note_result(result) for result in results if result.resource is None],
+        "remarks": [_remark(result) for result in results if result.resource is not None],
+    }
+
+
+async def read_shared_emr(services: Services, caller: Caller, receipt: str) -> Response:
+    opened = await services.disclosures.read(caller, receipt)
+    shared = opened.shared
+    await services.access_log.record(
+        caller,
+        emr_id=shared.emr_id,
+        owner_msp=shared.owner_msp,
+        action="read-shared-emr",
+        purpose=shared.purpose.value,
+        transaction_id=receipt.partition(".")[2],
+    )
+    return answers.json_response(answers.shared_emr(shared, opened.snapshot))
+
+
+async def download_own_emr(services: Services, caller: Caller) -> Response:
+    opened = await services.content.own_emr(caller)
+    await _log_own(services, caller, opened.emr_id, "download-emr")
+    return answers.whole_emr(opened)
+
+
+async def read_own_disclosures(services: Services, caller: Caller) -> list[dict[str, Any]]:
+    views = await services.disclosures.own(caller)
+    return [answers.own_disclosure(view) for view in views]
+
+
+async def count_visits(services: Services, caller: Caller, provider: str) -> dict[str, Any]:
+    """Raises Problem PROVIDER_NOT_OWN for another hospital: there the patient has another id."""
+    answer = await services.ledger.evaluate(caller, Function.GET_MEDICAL_VISIT_COUNT, provider)
+    return {"provider": provider, "visits": VisitCount.from_json(answer).visits}
+
+
+async def _log_own(
+    services: Services, caller: Caller, emr_id: str, action: str, note_version: int | None = None
+) -> None:
+    await services.access_log.record(
+        caller, emr_id=emr_id, owner_msp=services.ledger.msp_id, action=action, note_version=note_version
+    )
+
+
+def _note_result(result: ImportResult) -> dict[str, Any]:
+    return {name: value for name, value in vars(result).items() if name != "resource"}
+
+
+def _remark(result: ImportResult) -> dict[str, Any]:
+    return {"resource": result.resource, "code": result.code}

@@ -1,0 +1,3 @@
+from emr_registration.main import main
+
+main()

@@ -1,0 +1,124 @@
+"""People's Fabric identities: enrolled at the hospital's CA under opaque ids, kept in the wallet, revoked at both."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+from emr_common.problems import Problem
+from emr_common.wallet import AlreadyEnrolled, Caller, Wallet
+from emr_model.ledger.codes import Code
+from emr_model.ledger.functions import Role
+from hlf.ca import CaClient, Enrollment
+from hlf.errors import CaError
+from hlf.identity import SigningIdentity
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+ROLE_ATTRIBUTE = "emr.role"
+PATIENT_ATTRIBUTE = "emr.patientId"
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who is enrolled. Patient and EMR are given for patients only."""
+
+    subject: str
+    role: Role
+    patient_id: str | None = None
+    emr_id: str | None = None
+
+    def attributes(self) -> dict[str, str]:
+        attributes = {ROLE_ATTRIBUTE: self.role.value}
+        return attributes if self.patient_id is None else {**attributes, PATIENT_ATTRIBUTE: self.patient_id}
+
+
+class Enrolment:
+    """A certificate whose key was lost with a crash, between the CA's answer and the wallet, is of no use to anybody:
+    the next attempt takes a new enrolment id.
+    """
+
+    def __init__(
+        self, ca: CaClient, registrar: SigningIdentity, engine: AsyncEngine, wallet: Wallet, issuer: str
+    ) -> None:
+        self._ca = ca
+        self._registrar = registrar
+        self._engine = engine
+        self._wallet = wallet
+        self._issuer = issuer
+
+    async def find(self, subject: str) -> Caller | None:
+        return await self._wallet.find(self._issuer, subject)
+
+    async def with_id(self, enrolment_id: str) -> Caller | None:
+        """Standing or revoked."""
+        return await self._wallet.find_enrolled(enrolment_id)
+
+    async def of_patient(self, patient_id: str) -> Caller | None:
+        return await self._wallet.find_patient(patient_id)
+
+    async def enrol(self, person: Person) -> Caller:
+        """Registers and enrols at the CA and stores the identity, in that order.
+
+        Raises Problem SUBJECT_ALREADY_ENROLLED (also for a subject whose identity was revoked) or CA_UNAVAILABLE.
+        """
+        enrolment_id = f"{person.role.value[0]}-{secrets.token_hex(8)}"
+        async with _ca_problems():
+            secret = await self._ca.register(
+                self._registrar, enrolment_id, attributes=person.attributes(), max_enrollments=1
+            )
+            enrolled = await self._ca.enroll(enrolment_id, secret)
+        try:
+            await self._store(person, enrolment_id, enrolled)
+        except AlreadyEnrolled:
+            await self._revoke_at_ca(enrolment_id)
+            raise Problem(Code.SUBJECT_ALREADY_ENROLLED) from None
+        log.info("enrolled", enrolment_id=enrolment_id, role=person.role.value)
+        found = await self._wallet.find_enrolled(enrolment_id)
+        assert found is not None
+        return found
+
+    async def _store(self, person: Person, enrolment_id: str, enrolled: Enrollment) -> None:
+        async with self._engine.begin() as connection:
+            await self._wallet.add(
+                connection,
+                issuer=self._issuer,
+                subject=person.subject,
+                enrolment_id=enrolment_id,
+                role=person.role,
+                certificate_pem=enrolled.certificate_pem,
+                private_key=enrolled.private_key,
+                patient_id=person.patient_id,
+                emr_id=person.emr_id,
+            )
+
+    async def revoke(self, enrolment_id: str) -> None:
+        """Ends an identity: here at once, then at the CA, whose revocation list the peers follow. Repeatable.
+
+        Raises Problem CA_UNAVAILABLE, the identity then being ended here already.
+        """
+        async with self._engine.begin() as connection:
+            await self._wallet.revoke(connection, enrolment_id)
+        await self._revoke_at_ca(enrolment_id)
+        log.info("revoked", enrolment_id=enrolment_id)
+
+    async def revoke_certificates(self, enrolment_id: str) -> None:
+        """At the CA only, for identities that the wallet no longer has. Repeatable. Raises Problem CA_UNAVAILABLE."""
+        await self._revoke_at_ca(enrolment_id)
+
+    async def _revoke_at_ca(self, enrolment_id: str) -> None:
+        async with _ca_problems():
+            await self._ca.revoke(self._registrar, id=enrolment_id, reason="cessationofoperation", with_crl=True)
+
+
+@asynccontextmanager
+async def _ca_problems() -> AsyncIterator[None]:
+    try:
+        yield
+    except CaError as error:
+        log.error("ca_call_failed", http_status=error.http_status, ca_code=error.ca_code, exc_info=error)
+        raise Problem(Code.CA_UNAVAILABLE) from error
