@@ -44,6 +44,9 @@ class Ports:
         return cls(path, kept["ports"], free=kept["free"])
 
     def __getitem__(self, name: str) -> int:
+        """An instance that another process has added is looked for in the file. KeyError for an unknown name."""
+        if name not in self._numbers and self._path.exists():
+            self._numbers = self._read(self._path)._numbers
         return self._numbers[name]
 
     def items(self) -> Iterator[tuple[str, int]]:

@@ -5,6 +5,7 @@ FastAPI's own reading of JSON turns ``1.0`` into a float and lets the last of tw
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, TypeVar
 
 from emr_model.clinical.canonical import JsonObject, parse_object
@@ -28,7 +29,7 @@ async def clinical_json(request: Request) -> JsonObject:
     if media_type not in MEDIA_TYPES:
         raise Problem(Code.UNSUPPORTED_MEDIA_TYPE)
     try:
-        return parse_object(await request.body())
+        return await asyncio.to_thread(parse_object, await request.body())
     except CanonicalJsonError as error:
         raise Problem(Code.MALFORMED_REQUEST, str(error)) from None
 

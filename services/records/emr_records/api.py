@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from emr_common.auth import require
+from emr_common.bodies import clinical_json
 from emr_common.idempotency import Answer, Attempt, IdempotencyKey
 from emr_common.wallet import Caller
 from emr_model.ledger.functions import Role
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from emr_records import handlers, schemas
-from emr_records.bodies import bundle_report, clinical_body, expected_version, posted_note
+from emr_records.bodies import bundle_report, expected_version, posted_note
 from emr_records.bootstrap import Services
 from emr_records.schemas import LedgerId, MspId, ReceiptId, Version
 
@@ -95,7 +96,7 @@ async def add_note(
 ) -> Response:
     """Adds a note: a FHIR Bundle with one finished Encounter, a typed text, or an amendment."""
     version = expected_version(if_match)
-    posted, patient = await posted_note(await clinical_body(request))
+    posted, patient = await posted_note(await clinical_json(request))
 
     async def once(attempt: Attempt) -> Answer:
         return await handlers.add_note(services, caller, emr, posted, patient, version, key, attempt)
@@ -113,7 +114,7 @@ async def accept_import(
     request: Request, services: ServicesDep, caller: Physician, emr: LedgerId, key: IdempotencyKey
 ) -> Response:
     """Takes a FHIR Bundle of any number of Encounters; each becomes a note in the background."""
-    report = await bundle_report(await clinical_body(request))
+    report = await bundle_report(await clinical_json(request))
 
     async def once(attempt: Attempt) -> Answer:
         return await handlers.accept_import(services, caller, emr, report, await request.body(), attempt)

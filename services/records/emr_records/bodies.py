@@ -1,4 +1,4 @@
-"""Clinical bodies, read from their bytes by the strict parser: no float, no duplicate key, no silent repair."""
+"""What clinical bodies are to become; ``emr_common.bodies`` has read them."""
 
 from __future__ import annotations
 
@@ -8,35 +8,21 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from emr_common.problems import Problem
-from emr_model.clinical.canonical import JsonObject, parse_object
-from emr_model.clinical.errors import BundleMalformed, CanonicalJsonError
+from emr_model.clinical.canonical import JsonObject
+from emr_model.clinical.errors import BundleMalformed
 from emr_model.clinical.notes import BundleReport, NoteContent, notes_from_bundle
 from emr_model.clinical.validation import ResourceProblem
 from emr_model.ledger.codes import Code
-from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
 from emr_records.schemas import AmendmentIn, TextNoteIn
 
-MEDIA_TYPES = frozenset({"application/json", "application/fhir+json"})
 MOST_PROBLEMS = 50
 _IF_MATCH = re.compile(r'"?(0|[1-9][0-9]{0,9})"?', re.ASCII)
 
 M = TypeVar("M", bound=BaseModel)
 PostedNote = NoteContent | TextNoteIn | AmendmentIn
-
-
-async def clinical_body(request: Request) -> JsonObject:
-    """The object in a JSON body. Raises Problem UNSUPPORTED_MEDIA_TYPE or MALFORMED_REQUEST."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type not in MEDIA_TYPES:
-        raise Problem(Code.UNSUPPORTED_MEDIA_TYPE)
-    data = await request.body()
-    try:
-        return await asyncio.to_thread(parse_object, data)
-    except CanonicalJsonError as error:
-        raise Problem(Code.MALFORMED_REQUEST, str(error)) from None
 
 
 async def posted_note(body: JsonObject) -> tuple[PostedNote, JsonObject | None]:

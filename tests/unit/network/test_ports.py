@@ -38,6 +38,15 @@ def test_a_further_instance_gets_a_port_and_keeps_it(tmp_path: Path, free: bool)
     assert _ports(tmp_path)["records-a-2"] == ports["records-a-2"]
 
 
+def test_an_instance_that_another_command_added_is_found(tmp_path: Path) -> None:
+    known_before = _ports(tmp_path)
+    added = _ports(tmp_path)
+    added.add_instance("records-a-2", "records-a", 2)
+    assert known_before["records-a-2"] == added["records-a-2"]
+    with pytest.raises(KeyError):
+        known_before["records-a-3"]
+
+
 def test_a_foreign_listener_is_noticed_before_anything_starts(tmp_path: Path) -> None:
     ports = _ports(tmp_path)
     ports.require_unused()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Self
@@ -11,6 +12,9 @@ import structlog
 from emr_common.settings import KafkaSettings
 from emr_model.ledger.codec import ValueMalformed
 from emr_model.ledger.events import LedgerEvent, Topics, decode
+
+SESSION_SECONDS = 10.0
+"""After that a killed sharer's partitions are its successor's; faust's own default is a minute."""
 
 log = structlog.get_logger(__name__)
 
@@ -25,27 +29,31 @@ class Wakeups:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
-        self._app = self._stream()
-        await self._app.start()
-        try:
-            yield self
-        finally:
-            await self._app.stop()
+        with tempfile.TemporaryDirectory(prefix="emr-sharer-") as folder:  # faust wants one; nothing is kept in it
+            self._app = self._stream(folder)
+            await self._app.start()
+            try:
+                yield self
+            finally:
+                await self._app.stop()
 
     async def is_consuming(self) -> bool:
         return bool(self._app.started and self._app.consumer.assignment())
 
-    def _stream(self) -> Any:
+    def _stream(self, folder: str) -> Any:
         app = faust.App(
             f"{self._settings.topic_prefix}-sharer",
             broker=[f"kafka://{server}" for server in self._settings.bootstrap_servers],
             value_serializer="raw",
             key_serializer="raw",
+            datadir=folder,
             store="memory://",
             web_enabled=False,
             topic_disable_leader=True,
             topic_allow_declare=False,
             consumer_auto_offset_reset="latest",
+            broker_session_timeout=SESSION_SECONDS,
+            broker_heartbeat_interval=SESSION_SECONDS / 4,
         )
         topic = app.topic(Topics(self._settings.topic_prefix).events, value_type=bytes, key_type=bytes)
         app.agent(topic, name="wake")(self._consume)

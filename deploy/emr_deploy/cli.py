@@ -1,0 +1,70 @@
+"""The `emr` command. Exit codes: 0 done, 1 failed or unhealthy, 2 usage, 3 unavailable: it does not run."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+from emr_network.devnet import ControlFailed
+from emr_network.organizations import RegistrationFailed
+from emr_network.ports import PortTaken
+from emr_network.topology import TopologyError
+from hlf.errors import HlfError
+
+from emr_deploy.bundles import BundleUnreadable, ImportUnfinished
+from emr_deploy.callers import Refused, Unreachable
+from emr_deploy.commands import access, bundles, config, demo, indexer, network, people, running
+from emr_deploy.kafka import KafkaFailed
+from emr_deploy.postgres import PostgresFailed
+from emr_deploy.readiness import NotReady
+from emr_deploy.story.tables import RowsMissing
+from emr_deploy.story.telling import StoryBroken
+from emr_deploy.supervisor import SupervisorFailed
+from emr_deploy.system import NothingHere, UsageError
+from emr_deploy.tokens import TokenRefused
+
+FAILED, USAGE, UNAVAILABLE = 1, 2, 3
+EXIT_CODES: dict[type[Exception], int] = {
+    Refused: FAILED,
+    NotReady: FAILED,
+    RegistrationFailed: FAILED,
+    PostgresFailed: FAILED,
+    KafkaFailed: FAILED,
+    HlfError: FAILED,
+    StoryBroken: FAILED,
+    RowsMissing: FAILED,
+    ImportUnfinished: FAILED,
+    UsageError: USAGE,
+    BundleUnreadable: USAGE,
+    TopologyError: USAGE,
+    NothingHere: UNAVAILABLE,
+    Unreachable: UNAVAILABLE,
+    TokenRefused: UNAVAILABLE,
+    SupervisorFailed: UNAVAILABLE,
+    ControlFailed: UNAVAILABLE,
+    PortTaken: UNAVAILABLE,
+}
+
+app = typer.Typer(
+    name="emr",
+    help="CareLedger on this machine: hospitals that keep medical records and share them by consent.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for subject in (running, demo, access, people, bundles, network, indexer, config):
+    subject.register(app)
+
+
+def main() -> None:
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # a peer that goes away is no news here
+    try:
+        app()
+    except tuple(EXIT_CODES) as error:
+        print(f"emr: {error}", file=sys.stderr)
+        sys.exit(next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind)))
+
+
+if __name__ == "__main__":
+    main()

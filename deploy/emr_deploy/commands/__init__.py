@@ -1,0 +1,1 @@
+"""The `emr` command's subjects, one module each."""

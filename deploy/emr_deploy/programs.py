@@ -1,0 +1,160 @@
+"""Every process of a system: how it is started, what it is told, and how one sees that it is ready."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+from emr_network.home import Home
+from emr_network.material import peer_organization
+from emr_network.ports import HOST, SERVICES, Ports
+from emr_network.topology import Organization, Topology
+
+from emr_deploy.clients import audience, issuer_url
+from emr_deploy.kafka import Kafka
+from emr_deploy.postgres import Postgres
+from emr_deploy.supervisor import Program
+
+IDENTIFIER_SYSTEMS = (
+    "http://hospital.smarthealthit.org",
+    "https://github.com/synthetichealth/synthea",
+    "urn:uuid:6f2a1d3e-9c47-5b8a-a1f0-2d4e6c8b0a17",  # carebundle's
+)
+"""By which of a Patient's identifiers admission recognizes a person, the best first."""
+PSEUDONYM_KEYS = {"registration": "identifier.key", "records": "note-id.key", "projector": "pseudonym.key"}
+MODULES = {
+    "registration": "emr_registration",
+    "records": "emr_records",
+    "consent": "emr_consent",
+    "sharer": "emr_consent.sharer",
+    "relay": "emr_indexer.relay",
+    "projector": "emr_indexer.projector",
+    "indexer": "emr_indexer",
+}
+SCALABLE = ("registration", "records", "consent", "indexer")
+
+
+class Stage(IntEnum):
+    """In this order processes start, each once the ones before are ready; what is of one stage starts together."""
+
+    NETWORK = 1
+    STORES = 2
+    SERVICES = 3
+
+
+@dataclass(frozen=True)
+class Process:
+    """A supervised process. `port` is where it listens, `organization` the hospital whose it is, if it is one's."""
+
+    program: Program
+    stage: Stage
+    port: int
+    service: str
+    organization: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.program.name
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+
+def processes(home: Home, topology: Topology, ports: Ports, instances: dict[str, int]) -> list[Process]:
+    """All of them; `instances` says for `records-a` and the like how many there are when it is not one."""
+    return [
+        *_network(home, topology, ports),
+        *_stores(home, ports),
+        *(one for organization in topology.organizations for one in _services(home, organization, ports, instances)),
+    ]
+
+
+def _network(home: Home, topology: Topology, ports: Ports) -> Iterator[Process]:
+    python = [sys.executable, "-m"]
+    yield Process(
+        Program("devnet", [*python, "hlf_devnet", str(home.network / "devnet.yaml")]),
+        Stage.NETWORK,
+        ports["devnet-control"],
+        "devnet",
+    )
+    yield Process(
+        Program("ca", [*python, "hlf_devnet.ca", str(home.network / "ca.yaml")]),
+        Stage.NETWORK,
+        ports[f"ca-{topology.organizations[0].name}"],
+        "ca",
+    )
+    for organization in topology.organizations:
+        name = f"chaincode-{organization.name}"
+        environment = {
+            "CHAINCODE_SERVER_ADDRESS": ports.address(name),
+            "CHAINCODE_ID": f"{topology.chaincode.name}_{topology.chaincode.version}",
+            "CORE_PEER_LOCALMSPID": organization.msp_id,
+        }
+        program = Program(name, [*python, "emr_chaincode"], environment)
+        yield Process(program, Stage.NETWORK, ports[name], "chaincode", organization.name)
+
+
+def _stores(home: Home, ports: Ports) -> Iterator[Process]:
+    postgres = Program("postgres", Postgres(home, ports).command(), stop_signal="INT", stop_seconds=30)
+    yield Process(postgres, Stage.STORES, ports["postgres"], "postgres")
+    yield Process(Program("kafka", Kafka(home, ports).command()), Stage.STORES, ports["kafka"], "kafka")
+    issuer = Program("issuer", [sys.executable, "-m", "emr_deploy.issuer", str(home.root)])
+    yield Process(issuer, Stage.STORES, ports["issuer"], "issuer")
+
+
+def _services(home: Home, organization: Organization, ports: Ports, instances: dict[str, int]) -> Iterator[Process]:
+    for service in SERVICES:
+        first = f"{service}-{organization.name}"
+        for instance in range(1, instances.get(first, 1) + 1):
+            name = first if instance == 1 else f"{first}-{instance}"
+            ports.add_instance(name, first, instance)
+            environment = _environment(home, organization, ports, service, ports[name])
+            program = Program(name, [sys.executable, "-m", MODULES[service]], environment, stop_seconds=35)
+            yield Process(program, Stage.SERVICES, ports[name], service, organization.name)
+
+
+def _environment(home: Home, organization: Organization, ports: Ports, service: str, port: int) -> dict[str, str]:
+    """The settings of one process: each gets the keys that its own work needs and no others."""
+    folder = peer_organization(home, organization)
+    settings = {
+        "EMR_ORG_MSP_ID": organization.msp_id,
+        "EMR_HTTP__HOST": HOST,
+        "EMR_HTTP__PORT": str(port),
+        "EMR_LEDGER__ENDPOINTS": ports.address(f"peer-{organization.name}"),
+        "EMR_LEDGER__TLS_CA_FILE": str(folder.tls_ca_certificate),
+        "EMR_LEDGER__IDENTITY_DIR": str(folder.user("service")),
+        "EMR_DATABASE__URL_FILE": str(home.secret(organization.name, "database-url")),
+        "EMR_LOG__FORMAT": "json",
+    }
+    if service in {"registration", "records", "consent", "indexer"}:
+        settings |= _for_callers(home, organization, ports)
+    if service in {"registration", "records", "consent", "sharer", "projector"}:
+        settings["EMR_SEALING__WRAPPING_KEYSET_FILE"] = str(home.secret(organization.name, "wrapping.keyset"))
+    if service == "records":
+        private = home.secret(organization.name, "sealing-private.keyset")
+        settings["EMR_SEALING__PRIVATE_KEYSET_FILE"] = str(private)
+    if service in {"sharer", "relay", "projector", "indexer"}:
+        settings["EMR_KAFKA__BOOTSTRAP_SERVERS"] = ports.address("kafka")
+        settings["EMR_KAFKA__TOPIC_PREFIX"] = organization.name
+    if service in PSEUDONYM_KEYS:
+        settings["EMR_PSEUDONYM__KEY_FILE"] = str(home.secret(organization.name, PSEUDONYM_KEYS[service]))
+    if service in {"registration", "records"}:
+        settings["EMR_PSEUDONYM__IDENTIFIER_SYSTEMS"] = ",".join(IDENTIFIER_SYSTEMS)
+    if service == "registration":
+        settings["EMR_CA__URL"] = f"https://{ports.address(f'ca-{organization.name}')}"
+        settings["EMR_CA__TLS_CA_FILE"] = str(folder.tls_ca_certificate)
+        settings["EMR_CA__REGISTRAR_DIR"] = str(home.secret(organization.name, "registrar"))
+    return settings
+
+
+def _for_callers(home: Home, organization: Organization, ports: Ports) -> dict[str, str]:
+    issuer = issuer_url(ports, organization.name)
+    return {
+        "EMR_AUTH__ISSUER": issuer,
+        "EMR_AUTH__AUDIENCE": audience(organization.msp_id),
+        "EMR_AUTH__JWKS_URL": f"{issuer}/jwks.json",
+        "EMR_WALLET__KEYSET_FILE": str(home.secret(organization.name, "wallet.keyset")),
+    }

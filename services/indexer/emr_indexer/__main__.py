@@ -1,0 +1,3 @@
+from emr_indexer.main import main
+
+main()

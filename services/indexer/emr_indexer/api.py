@@ -1,0 +1,43 @@
+"""Routes of the indexer's API, for administrators."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from emr_common.auth import require
+from emr_model.ledger.functions import Role
+from fastapi import APIRouter, Depends, Query, Request
+
+from emr_indexer import handlers
+from emr_indexer.bootstrap import Services
+from emr_indexer.schemas import DeadLettersOut, PositionOut
+
+router = APIRouter(tags=["indexer"], dependencies=[Depends(require(Role.ADMIN))])
+
+
+def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesDep = Annotated[Services, Depends(_services)]
+
+
+@router.get("/position")
+async def position(services: ServicesDep, min_block: Annotated[int | None, Query(ge=0)] = None) -> PositionOut:
+    """How far the read model is, per partition, and how many blocks it lacks."""
+    await services.positions.wait_for(min_block)
+    return await handlers.position(services.store, services.ledger.tracker.height)
+
+
+@router.get("/dead-letters")
+async def dead_letters(
+    services: ServicesDep,
+    resolved: bool | None = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    after: Annotated[str | None, Query(max_length=400)] = None,
+    min_block: Annotated[int | None, Query(ge=0)] = None,
+) -> DeadLettersOut:
+    """What stands on the ledger and is not believed, or stopped a partition: ids and codes, the newest first."""
+    await services.positions.wait_for(min_block)
+    return await handlers.dead_letters(services.store, resolved=resolved, limit=limit, after=after)

@@ -1,0 +1,56 @@
+"""All the wiring of the indexer's API."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+from emr_common.auth import Authenticator
+from emr_common.foundation import foundation
+from emr_common.ledger import Ledger
+from emr_common.positions import Positions
+from emr_common.readiness import Readiness
+
+from emr_indexer import handlers, metrics
+from emr_indexer.background import background
+from emr_indexer.settings import IndexerSettings
+from emr_indexer.store import IndexStore
+
+MEASURE_SECONDS = 2.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Services:
+    ledger: Ledger
+    store: IndexStore
+    positions: Positions
+    authenticator: Authenticator
+    readiness: Readiness
+
+
+@asynccontextmanager
+async def bootstrap(settings: IndexerSettings) -> AsyncIterator[Services]:
+    async with AsyncExitStack() as stack:
+        base = await stack.enter_async_context(foundation(settings))
+        store = IndexStore(base.engine)
+        await stack.enter_async_context(background(_measure(store, base.ledger), "measuring the lag"))
+        yield Services(base.ledger, store, base.positions, base.authenticator, base.readiness)
+
+
+async def _measure(store: IndexStore, ledger: Ledger) -> None:
+    """Keeps the gauges; while Postgres does not answer they stay as they were, and readiness says why."""
+    while True:
+        try:
+            position = await handlers.position(store, ledger.tracker.height)
+            metrics.LAG_BLOCKS.set(position.lag_blocks)
+            metrics.AS_OF_BLOCK.set(position.as_of_block)
+            metrics.LEDGER_BLOCK.set(position.ledger_block)
+            metrics.STOPPED_PARTITIONS.set(sum(each.stopped for each in position.partitions))
+        except Exception as error:
+            log.warning("lag_unknown", exc_info=error)
+        await asyncio.sleep(MEASURE_SECONDS)

@@ -1,0 +1,10 @@
+"""The lag as the API sees it: from the ledger's height and the rows, so it is there when relay or projector is not."""
+
+from __future__ import annotations
+
+from prometheus_client import Gauge
+
+LAG_BLOCKS = Gauge("emr_indexer_lag_blocks", "Blocks of the ledger that are not in the read model")
+AS_OF_BLOCK = Gauge("emr_indexer_as_of_block", "Everything up to this block is in the read model; -1 before the first")
+LEDGER_BLOCK = Gauge("emr_indexer_ledger_block", "The ledger's last block; -1 while it is not known")
+STOPPED_PARTITIONS = Gauge("emr_indexer_stopped_partitions", "Partitions that wait for a person")

@@ -1,0 +1,1 @@
+"""From the hospital's topics to rows."""

@@ -1,0 +1,3 @@
+from emr_indexer.projector.main import main
+
+main()

@@ -1,0 +1,107 @@
+"""What a batch of events does to the read model, ready to be written in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from emr_model.ledger.events import BlockMark, DeadLetter, LedgerEvent
+
+from emr_indexer.refusals import Refusal
+
+Row = Mapping[str, Any]
+"""Column name to value, of the table that the field of Changes is named after."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A row of ``dead_letter``. ``partition`` is set when the partition stops there."""
+
+    event_id: str
+    code: str
+    stage: str
+    object_type: str
+    emr_id: str | None = None
+    transaction_id: str = ""
+    partition: int | None = None
+
+    @classmethod
+    def by_relay(cls, letter: DeadLetter) -> Refused:
+        return cls(letter.id, letter.code, "relay", letter.object_type, letter.emr_id, letter.transaction_id)
+
+    @classmethod
+    def by_projector(cls, event: LedgerEvent, code: Refusal, partition: int | None = None) -> Refused:
+        return cls(
+            event.id, code.value, "projector", event.object_type.value, event.emr_id, event.transaction_id, partition
+        )
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Every sharing of the pair up to ``number`` that has not ended before ends."""
+
+    emr_id: str
+    recipient_msp: str
+    number: int
+    at: datetime
+    by: str | None
+    why: str | None
+    value: dict[str, Any]
+    transaction_id: str
+    block: int
+
+
+@dataclass
+class Changes:
+    """Rows by primary key: a later event about the same row replaces the earlier one's."""
+
+    organizations: dict[str, Row] = field(default_factory=dict)
+    emrs: dict[str, Row] = field(default_factory=dict)
+    demographics: dict[str, Row] = field(default_factory=dict)
+    notes: dict[tuple[str, int], Row] = field(default_factory=dict)
+    conditions: dict[tuple[str, int, int], Row] = field(default_factory=dict)
+    medications: dict[tuple[str, int, int], Row] = field(default_factory=dict)
+    pseudonyms: dict[tuple[str, int], Row] = field(default_factory=dict)
+    sharings: dict[tuple[str, str, int], Row] = field(default_factory=dict)
+    endings: dict[tuple[str, str], Row] = field(default_factory=dict)
+    ended: list[Ended] = field(default_factory=list)
+    disclosures: dict[tuple[str, str], Row] = field(default_factory=dict)
+    erased: set[str] = field(default_factory=set)
+    refused: list[Refused] = field(default_factory=list)
+    resolved: set[str] = field(default_factory=set)
+    positions: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    marks: dict[int, BlockMark] = field(default_factory=dict)
+
+    def erase(self, emr_id: str) -> None:
+        """Drops what this batch would have written of the EMR's content, and asks for the rest to be deleted."""
+        self.erased.add(emr_id)
+        self.demographics.pop(emr_id, None)
+        self.conditions = {key: row for key, row in self.conditions.items() if key[0] != emr_id}
+        self.medications = {key: row for key, row in self.medications.items() if key[0] != emr_id}
+        self.pseudonyms = {key: row for key, row in self.pseudonyms.items() if key[0] != emr_id}
+        for key, row in self.notes.items():
+            if key[0] == emr_id:
+                self.notes[key] = {**row, **WITHOUT_CONTENT}
+
+
+WITHOUT_CONTENT: Row = {
+    "kind": None,
+    "amends": None,
+    "period_start": None,
+    "month": None,
+    "encounter_class": None,
+    "encounter_type": None,
+    "encounter_type_display": None,
+    "content": None,
+}
+"""Columns of a note that come from its content, in a placeholder."""
+
+
+class CannotProject(Exception):
+    """An event to which the projection has no answer. Its partition stops there; the text is the code alone."""
+
+    def __init__(self, code: Refusal) -> None:
+        super().__init__(code.value)
+        self.code = code

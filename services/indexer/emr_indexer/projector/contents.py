@@ -1,0 +1,155 @@
+"""Opening the hospital's own content, and what the read model takes out of it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from emr_common.contents import ContentMismatch, Place
+from emr_common.sealing import ContentKey, SealingFailed, WrappingKey
+from emr_model.clinical.canonical import JsonObject, parse_object
+from emr_model.clinical.errors import ClinicalError
+from emr_model.clinical.facts import CodedConcept, NoteFacts, note_facts
+from emr_model.clinical.fhir_time import InvalidFhirTime, parse_fhir_time
+from emr_model.ledger import keys
+from emr_model.ledger.events import LedgerEvent
+from emr_model.ledger.values import Emr, Note
+
+from emr_indexer.projector.changes import CannotProject, Row
+from emr_indexer.refusals import Refusal
+
+
+@dataclass(frozen=True, repr=False)
+class OpenedNote:
+    """Rows of a note's content: columns of ``note``, and the concepts of its conditions and medications."""
+
+    columns: Row
+    conditions: tuple[CodedConcept, ...]
+    medications: tuple[CodedConcept, ...]
+    year: int
+
+
+class Contents:
+    """Opens what events carry. ``wrapped_keys`` are those of the EMRs at hand; an EMR without one was erased."""
+
+    def __init__(self, owner_msp: str, wrapping: WrappingKey, wrapped_keys: Mapping[str, bytes]) -> None:
+        self._owner_msp = owner_msp
+        self._wrapping = wrapping
+        self._wrapped_keys = wrapped_keys
+        self._keys: dict[str, ContentKey] = {}
+
+    def note(self, event: LedgerEvent, fact: Note) -> OpenedNote | None:
+        """None for a placeholder: the bytes did not come, or their key is gone.
+
+        Raises CannotProject for bytes that do not open as what the ledger says of them.
+        """
+        emr_id, version = event.attributes[0], keys.number(event.attributes[1])
+        opened = self._open(event, emr_id, "note", version, fact.sha256, fact.commitment)
+        if opened is None:
+            return None
+        try:
+            return _opened_note(opened, fact.at)
+        except (ClinicalError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CannotProject(Refusal.CONTENT_UNREADABLE) from error
+
+    def demographics(self, event: LedgerEvent, fact: Emr) -> Row | None:
+        """Columns of ``emr``. None and CannotProject as for a note."""
+        emr_id, revision = event.attributes[0], fact.demographics_revision
+        opened = self._open(event, emr_id, "demographics", revision, fact.sha256, fact.commitment)
+        if opened is None:
+            return None
+        try:
+            return _demographics(opened)
+        except (ClinicalError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CannotProject(Refusal.CONTENT_UNREADABLE) from error
+
+    def _open(
+        self, event: LedgerEvent, emr_id: str, kind: Any, version: int, sha256: str, commitment: str
+    ) -> bytes | None:
+        key, sealed = self._key(emr_id), event.sealed_bytes
+        if key is None or sealed is None:
+            return None
+        place = Place(event.channel, self._owner_msp, emr_id)
+        try:
+            return place.open(key, sealed, kind, version, sha256, commitment).canonical
+        except ContentMismatch as error:
+            raise CannotProject(Refusal.CONTENT_UNREADABLE) from error
+
+    def _key(self, emr_id: str) -> ContentKey | None:
+        wrapped = self._wrapped_keys.get(emr_id)
+        if wrapped is not None and emr_id not in self._keys:
+            try:
+                self._keys[emr_id] = self._wrapping.unwrap(wrapped, emr_id)
+            except SealingFailed as error:
+                raise CannotProject(Refusal.CONTENT_UNREADABLE) from error
+        return self._keys.get(emr_id)
+
+
+def _opened_note(canonical: bytes, noted_at: datetime) -> OpenedNote:
+    facts = note_facts(parse_object(canonical))
+    month = _month(facts, noted_at)
+    concept = facts.encounter_type
+    columns = {
+        "kind": facts.kind.value,
+        "amends": facts.amends,
+        "period_start": facts.period_start,
+        "month": month,
+        "encounter_class": facts.encounter_class,
+        "encounter_type": concept.code if concept else None,
+        "encounter_type_display": concept.display if concept else None,
+        "content": canonical.decode(),
+    }
+    return OpenedNote(columns, facts.conditions, facts.medications, month.year)
+
+
+def _month(facts: NoteFacts, noted_at: datetime) -> date:
+    """The encounter's month where it was, else that of the ledger's time. First day."""
+    return date.fromisoformat(f"{facts.month or noted_at.astimezone(UTC).strftime('%Y-%m')}-01")
+
+
+def _demographics(canonical: bytes) -> Row:
+    patient = parse_object(canonical)
+    name = _preferred_name(patient)
+    return {
+        "demographics": canonical.decode(),
+        "family_name": name.get("family"),
+        "given_names": " ".join(name.get("given", [])) or None,
+        "birth_date": _first_day(patient.get("birthDate")),
+        "sex": patient.get("gender"),
+    }
+
+
+def _preferred_name(patient: JsonObject) -> JsonObject:
+    """The official name, else the usual one, else the first."""
+    names = patient.get("name") or [{}]
+    by_use: dict[Any, JsonObject] = {name.get("use"): name for name in reversed(names)}
+    return by_use.get("official") or by_use.get("usual") or names[0]
+
+
+def _first_day(birth_date: Any) -> date | None:
+    try:
+        return None if birth_date is None else parse_fhir_time(birth_date).date()
+    except InvalidFhirTime:
+        return None
+
+
+class Pseudonyms:
+    """Names for patients that stand for one calendar year each. Without the key nobody can tell whose they are."""
+
+    def __init__(self, key: bytes) -> None:
+        """Raises ValueError for a key of less than 32 bytes."""
+        if len(key) < 32:
+            raise ValueError("the key of pseudonyms has less than 32 bytes")
+        self._key = key
+
+    @classmethod
+    def from_file(cls, path: Path) -> Pseudonyms:
+        return cls(path.read_bytes().strip())
+
+    def of(self, emr_id: str, year: int) -> str:
+        return hmac.new(self._key, f"{emr_id}|{year}".encode(), hashlib.sha256).hexdigest()[:32]

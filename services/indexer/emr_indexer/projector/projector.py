@@ -1,0 +1,220 @@
+"""Batches of messages into rows, at least once and without a gap: a partition that cannot go on stops, and says so."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import structlog
+from emr_common.sealing import WrappingKey
+from emr_model.ledger.codec import ValueMalformed
+from emr_model.ledger.events import BlockMark, LedgerEvent, Message, decode
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from emr_indexer.postgres import persistently
+from emr_indexer.projector import metrics, store
+from emr_indexer.projector.changes import CannotProject, Changes, Refused
+from emr_indexer.projector.contents import Contents, Pseudonyms
+from emr_indexer.projector.projection import Projection
+from emr_indexer.refusals import Refusal
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A Kafka record of the topic of events."""
+
+    partition: int
+    offset: int
+    value: bytes
+
+    @property
+    def id(self) -> str:
+        """For a record that is no message and so has no id of its own."""
+        return f"kafka/{self.partition}/{self.offset}"
+
+
+@dataclass(frozen=True)
+class Stop:
+    record: Record
+    code: Refusal
+
+
+@dataclass
+class Outcome:
+    """What one transaction did. ``done`` are the records whose effect, or whose lack of one, is committed."""
+
+    done: list[Record] = field(default_factory=list)
+    stops: list[Stop] = field(default_factory=list)
+    changes: Changes = field(default_factory=Changes)
+    events: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+class Projector:
+    """Projects for one hospital. One call at a time."""
+
+    def __init__(self, engine: AsyncEngine, msp_id: str, wrapping: WrappingKey, pseudonyms: Pseudonyms) -> None:
+        self._engine = engine
+        self._msp_id = msp_id
+        self._wrapping = wrapping
+        self._pseudonyms = pseudonyms
+        self.stopped: dict[int, Stop] = {}
+        self.is_waiting_for_database = False
+
+    def resume(self, partition: int) -> None:
+        """The partition comes anew, from its last acknowledged record: what stopped it is tried again."""
+        if self.stopped.pop(partition, None):
+            metrics.STOPPED.labels(partition).set(0)
+
+    async def project(self, records: Sequence[Record]) -> list[Record]:
+        """Returns the records that may be acknowledged: their effect is committed.
+
+        The others are of partitions that stopped, now or before, and must come again when the process starts anew.
+        A Postgres that fails is waited for.
+        """
+        started = time.monotonic()
+        waiting = [record for record in records if record.partition not in self.stopped]
+        done = await self._project_all(waiting) if waiting else []
+        metrics.BATCH_MESSAGES.observe(len(records))
+        metrics.BATCH_SECONDS.observe(time.monotonic() - started)
+        return done
+
+    async def _project_all(self, records: Sequence[Record]) -> list[Record]:
+        """All in one transaction; if a mistake makes it fail, one by one, to find the record that it is about."""
+        try:
+            return self._settle(await self._transact(records))
+        except Exception as error:
+            log.error("batch_failed", records=len(records), exc_info=error)
+        done: list[Record] = []
+        for record in records:
+            if record.partition not in self.stopped:
+                done += await self._project_one(record)
+        return done
+
+    async def _project_one(self, record: Record) -> list[Record]:
+        try:
+            outcome = await self._transact([record])
+        except Exception as error:
+            log.error("record_failed", partition=record.partition, offset=record.offset, exc_info=error)
+            outcome = await self._transact([record], fail_with=Refusal.PROJECTION_FAILED)
+        return self._settle(outcome)
+
+    async def _transact(self, records: Sequence[Record], *, fail_with: Refusal | None = None) -> Outcome:
+        """One committed transaction. What Postgres fails in is tried again until it succeeds; mistakes are raised."""
+
+        async def transact() -> Outcome:
+            async with self._engine.begin() as connection:
+                return await self._apply(connection, records, fail_with)
+
+        outcome = await persistently(transact, self._wait_for_database)
+        self.is_waiting_for_database = False
+        return outcome
+
+    def _wait_for_database(self) -> None:
+        self.is_waiting_for_database = True
+        metrics.DATABASE_FAILURES.inc()
+
+    async def _apply(
+        self, connection: AsyncConnection, records: Sequence[Record], fail_with: Refusal | None
+    ) -> Outcome:
+        messages = [(record, _read(record)) for record in records]
+        partitions = {record.partition for record in records}
+        await store.lock_partitions(connection, partitions)
+        outcome = Outcome()
+        projection = await self._projection(connection, messages, partitions, outcome.changes)
+        for record, message in messages:
+            if all(stop.record.partition != record.partition for stop in outcome.stops):
+                self._step(projection, record, message, fail_with, outcome)
+        await store.write(connection, outcome.changes)
+        return outcome
+
+    async def _projection(
+        self,
+        connection: AsyncConnection,
+        messages: Sequence[tuple[Record, Message | None]],
+        partitions: set[int],
+        changes: Changes,
+    ) -> Projection:
+        events = [message for _, message in messages if isinstance(message, LedgerEvent)]
+        subjects = {event.subject for event in events}
+        sealed = {event.subject for event in events if event.sealed is not None}
+        keys = await store.wrapped_keys(connection, sealed)
+        return Projection(
+            self._msp_id,
+            Contents(self._msp_id, self._wrapping, keys),
+            self._pseudonyms,
+            await store.load_state(connection, subjects, partitions),
+            changes,
+        )
+
+    def _step(
+        self,
+        projection: Projection,
+        record: Record,
+        message: Message | None,
+        fail_with: Refusal | None,
+        outcome: Outcome,
+    ) -> None:
+        try:
+            if fail_with is not None:
+                raise CannotProject(fail_with)
+            _project(projection, record, message, outcome)
+            outcome.done.append(record)
+        except CannotProject as failure:
+            outcome.changes.refused.append(_stopping(record, message, failure.code))
+            outcome.stops.append(Stop(record, failure.code))
+
+    def _settle(self, outcome: Outcome) -> list[Record]:
+        """After the commit: what the process remembers and counts."""
+        for stop in outcome.stops:
+            self.stopped[stop.record.partition] = stop
+            metrics.STOPPED.labels(stop.record.partition).set(1)
+            log.critical(
+                "partition_stopped", partition=stop.record.partition, offset=stop.record.offset, code=stop.code.value
+            )
+        _count(outcome)
+        return outcome.done
+
+
+def _read(record: Record) -> Message | None:
+    """None for a record that the relay cannot have written."""
+    try:
+        return decode(record.value)
+    except ValueMalformed:
+        return None
+
+
+def _project(projection: Projection, record: Record, message: Message | None, outcome: Outcome) -> None:
+    match message:
+        case BlockMark():
+            projection.mark(record.partition, message)
+        case LedgerEvent():
+            is_new = projection.event(record.partition, message)
+            outcome.events[message.object_type.value, "projected" if is_new else "repeated"] += 1
+        case _:
+            raise CannotProject(Refusal.MESSAGE_MALFORMED)
+    event_id = message.id if isinstance(message, LedgerEvent) else record.id
+    if event_id in projection.state.stopped:
+        outcome.changes.resolved.add(event_id)
+
+
+def _stopping(record: Record, message: Message | None, code: Refusal) -> Refused:
+    if isinstance(message, LedgerEvent):
+        return Refused.by_projector(message, code, record.partition)
+    object_type = "mark" if isinstance(message, BlockMark) else "message"
+    return Refused(record.id, code.value, "projector", object_type, partition=record.partition)
+
+
+def _count(outcome: Outcome) -> None:
+    now = time.time()
+    for (object_type, result), number in outcome.events.items():
+        metrics.EVENTS.labels(object_type, result).inc(number)
+    for refused in outcome.changes.refused:
+        metrics.DEAD_LETTERS.labels(refused.code).inc()
+    for partition, mark in outcome.changes.marks.items():
+        metrics.BLOCK.labels(partition).set(mark.block)
+        metrics.DELAY_SECONDS.observe(max(0.0, now - mark.at.timestamp()))
+    metrics.PLACEHOLDERS.inc(sum(1 for note in outcome.changes.notes.values() if note["content"] is None))

@@ -1,0 +1,59 @@
+"""The projector as a whole: prepares, consumes and watches, in the background of its process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+from emr_common.settings import KafkaSettings
+from emr_model.ledger.events import Topics
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from emr_indexer.kafka import ensure_topics
+from emr_indexer.postgres import persistently
+from emr_indexer.projector import store
+from emr_indexer.projector.dead_letters import DeadLetters
+from emr_indexer.projector.monitor import Monitor
+from emr_indexer.projector.projector import Projector
+from emr_indexer.projector.worker import Handlers, Worker
+
+log = structlog.get_logger(__name__)
+
+
+class ProjectorService:
+    def __init__(self, engine: AsyncEngine, kafka: KafkaSettings, projector: Projector) -> None:
+        self._engine = engine
+        self._kafka = kafka
+        self._projector = projector
+        self._monitor: Monitor | None = None
+
+    @property
+    def checks(self) -> dict[str, Callable[[], bool]]:
+        """What readiness is made of, beside the database."""
+        return {
+            "consumer": lambda: self._monitor is not None and self._monitor.is_connected,
+            "partitions": lambda: not self._projector.stopped,
+            "batches": lambda: not self._projector.is_waiting_for_database,
+        }
+
+    async def run(self) -> None:
+        """Until cancelled. Raises when the consumer stands still or fails: the process must begin anew then."""
+        generation = await persistently(lambda: store.prepare(self._engine))
+        topics = Topics(self._kafka.topic_prefix)
+        await ensure_topics(self._kafka.bootstrap_servers, topics)
+        group = f"{self._kafka.topic_prefix}.projector.{generation}"
+        self._monitor = Monitor(self._engine, self._kafka.bootstrap_servers, topics.events, group)
+        handlers = Handlers(self._projector.project, DeadLetters(self._engine).keep, self._projector.resume)
+        worker = Worker(self._kafka, group, handlers)
+        async with worker.running():
+            log.info("projecting", group=group)
+            await self._until_failure(worker, self._monitor)
+
+    async def _until_failure(self, worker: Worker, monitor: Monitor) -> None:
+        watch = asyncio.create_task(monitor.run())
+        try:
+            await asyncio.wait({watch, worker.failure}, return_when=asyncio.FIRST_COMPLETED)
+            await (worker.failure if worker.failure.done() else watch)
+        finally:
+            watch.cancel()

@@ -1,0 +1,229 @@
+"""The projector's SQL: what is known before a batch, and a batch's rows with its positions, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from emr_model.ledger.events import PARTITIONS, BlockMark
+from emr_readmodel import care, hospital
+from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from emr_indexer.projector.changes import WITHOUT_CONTENT, Changes, Ended, Refused, Row
+from emr_indexer.projector.projection import Position, State
+
+PARTITION_LOCKS = 0x454D5203
+"""First half of the advisory locks that keep two projectors off one partition: one may not know yet that it lost it."""
+
+_CONTENT_COLUMNS = frozenset({"demographics", "family_name", "given_names", "birth_date", "sex"})
+_ENDING_COLUMNS = frozenset({"ended_at", "ended_by", "ended_why", "ending"})
+
+
+async def prepare(engine: AsyncEngine) -> str:
+    """Gives every partition a position, so that as_of_block is the least over all, and returns the generation."""
+    async with engine.begin() as connection:
+        rows = [{"partition": partition, "block": -1} for partition in range(PARTITIONS)]
+        await connection.execute(insert(care.position).on_conflict_do_nothing(), rows)
+        generation: str = (await connection.scalars(sa.select(care.generation.c.id))).one()
+        return generation
+
+
+async def lock_partitions(connection: AsyncConnection, partitions: Iterable[int]) -> None:
+    """Until the end of the transaction; in one order, so that two projectors never wait for each other."""
+    locks = [sa.func.pg_advisory_xact_lock(PARTITION_LOCKS, partition) for partition in sorted(partitions)]
+    await connection.execute(sa.select(*locks))
+
+
+async def load_state(connection: AsyncConnection, subjects: Collection[str], partitions: Collection[int]) -> State:
+    """What the read model knows of the subjects and partitions. The partitions' locks must be held."""
+    return State(
+        positions=await _positions(connection, subjects),
+        emrs=await _emrs(connection, subjects),
+        ended=await _ended(connection, subjects),
+        blocks=await _blocks(connection, partitions),
+        stopped=await _stopped(connection, partitions),
+    )
+
+
+async def _positions(connection: AsyncConnection, subjects: Collection[str]) -> dict[str, Position]:
+    table = care.emr_position.c
+    query = sa.select(table.emr_id, table.block, table.tx, table.write).where(table.emr_id.in_(subjects))
+    return {emr_id: (block, tx, write) for emr_id, block, tx, write in await connection.execute(query)}
+
+
+async def _emrs(connection: AsyncConnection, subjects: Collection[str]) -> dict[str, dict[str, Any]]:
+    columns = [column for column in care.emr.c if column.name not in _CONTENT_COLUMNS]
+    found = await connection.execute(sa.select(*columns).where(care.emr.c.emr_id.in_(subjects)))
+    return {row["emr_id"]: dict(row) for row in found.mappings()}
+
+
+async def _ended(connection: AsyncConnection, subjects: Collection[str]) -> dict[tuple[str, str], int]:
+    table = care.ending.c
+    query = sa.select(table.emr_id, table.recipient_msp, table.number).where(table.emr_id.in_(subjects))
+    return {(emr_id, recipient): number for emr_id, recipient, number in await connection.execute(query)}
+
+
+async def _blocks(connection: AsyncConnection, partitions: Collection[int]) -> dict[int, int]:
+    table = care.position.c
+    query = sa.select(table.partition, table.block).where(table.partition.in_(partitions))
+    return {row.partition: row.block for row in await connection.execute(query)}
+
+
+async def _stopped(connection: AsyncConnection, partitions: Collection[int]) -> frozenset[str]:
+    """Ids of messages for which the partitions waited when they were stopped."""
+    table = care.dead_letter.c
+    waits = sa.and_(table.stops_partition, table.resolved_at.is_(None), table.partition.in_(partitions))
+    return frozenset(await connection.scalars(sa.select(table.event_id).where(waits)))
+
+
+async def wrapped_keys(connection: AsyncConnection, emr_ids: Collection[str]) -> dict[str, bytes]:
+    table = hospital.emr_key.c
+    query = sa.select(table.emr_id, table.wrapped_keyset).where(table.emr_id.in_(emr_ids))
+    return {row.emr_id: row.wrapped_keyset for row in await connection.execute(query)}
+
+
+async def write(connection: AsyncConnection, changes: Changes) -> None:
+    """Every row of a batch and its positions. Repeating it changes nothing."""
+    await _put(connection, care.organization, changes.organizations.values())
+    await _put(connection, care.emr, changes.emrs.values(), keep=_CONTENT_COLUMNS)
+    await _update_demographics(connection, changes.demographics.values())
+    await _put(connection, care.note, changes.notes.values())
+    await _put(connection, care.condition, changes.conditions.values())
+    await _put(connection, care.medication, changes.medications.values())
+    await _put(connection, care.pseudonym, changes.pseudonyms.values())
+    await _put(connection, care.sharing, changes.sharings.values(), keep=_ENDING_COLUMNS)
+    await _put(connection, care.ending, changes.endings.values())
+    await _end_sharings(connection, changes.ended)
+    await _put(connection, care.disclosure, changes.disclosures.values())
+    await _erase(connection, changes.erased)
+    await put_dead_letters(connection, changes.refused)
+    await _resolve(connection, changes.resolved)
+    await _put_positions(connection, changes.positions)
+    await _put_marks(connection, changes.marks)
+
+
+async def _put(
+    connection: AsyncConnection, table: sa.Table, rows: Collection[Row], *, keep: frozenset[str] = frozenset()
+) -> None:
+    """Inserts rows or replaces them by primary key, except for the columns in ``keep``, which rows do not have."""
+    if not rows:
+        return
+    columns = [column for column in table.c if column.name not in keep]
+    values = {column.name: _value(column) for column in columns}
+    statement = insert(table).values(values)
+    replaced = {name: statement.excluded[name] for name in values if not table.c[name].primary_key}
+    statement = statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=replaced)
+    await connection.execute(statement, [dict(row) for row in rows])
+
+
+def _value(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+    """Content is JSON text already, with its decimals as they were written: it goes to Postgres as text."""
+    if column.name in ("content", "demographics"):
+        return sa.cast(sa.bindparam(column.name, type_=sa.Text()), JSONB)
+    return sa.bindparam(column.name, type_=column.type)
+
+
+async def _update_demographics(connection: AsyncConnection, rows: Collection[Row]) -> None:
+    if not rows:
+        return
+    values = {name: _value(care.emr.c[name]) for name in _CONTENT_COLUMNS}
+    statement = sa.update(care.emr).where(care.emr.c.emr_id == sa.bindparam("of_emr")).values(values)
+    await connection.execute(statement, [{**row, "of_emr": row["emr_id"]} for row in rows])
+
+
+async def _end_sharings(connection: AsyncConnection, endings: Sequence[Ended]) -> None:
+    """In order: a sharing ends by the first ending that reaches its number."""
+    table = care.sharing
+    for each in endings:
+        is_of_pair = sa.and_(table.c.emr_id == each.emr_id, table.c.recipient_msp == each.recipient_msp)
+        statement = (
+            sa.update(table)
+            .where(is_of_pair, table.c.number <= each.number, table.c.ended_at.is_(None))
+            .values(
+                ended_at=each.at,
+                ended_by=each.by,
+                ended_why=each.why,
+                ending=each.value,
+                transaction_id=each.transaction_id,
+                block=each.block,
+            )
+        )
+        await connection.execute(statement)
+
+
+async def _erase(connection: AsyncConnection, emr_ids: Collection[str]) -> None:
+    if not emr_ids:
+        return
+    nothing = dict.fromkeys(_CONTENT_COLUMNS)
+    await connection.execute(sa.update(care.emr).where(care.emr.c.emr_id.in_(emr_ids)).values(nothing))
+    await connection.execute(sa.update(care.note).where(care.note.c.emr_id.in_(emr_ids)).values(dict(WITHOUT_CONTENT)))
+    for table in (care.condition, care.medication, care.pseudonym):
+        await connection.execute(sa.delete(table).where(table.c.emr_id.in_(emr_ids)))
+
+
+async def put_dead_letters(connection: AsyncConnection, refused: Sequence[Refused]) -> None:
+    """Each once: a repetition keeps the time of the first and stands again if it was resolved."""
+    if not refused:
+        return
+    statement = insert(care.dead_letter)
+    statement = statement.on_conflict_do_update(
+        index_elements=list(care.dead_letter.primary_key),
+        set_={"resolved_at": None, "stops_partition": statement.excluded.stops_partition},
+    )
+    await connection.execute(statement, [_dead_letter(each) for each in refused])
+
+
+def _dead_letter(refused: Refused) -> dict[str, Any]:
+    return {
+        "event_id": refused.event_id,
+        "code": refused.code,
+        "stage": refused.stage,
+        "transaction_id": refused.transaction_id,
+        "object_type": refused.object_type,
+        "emr_id": refused.emr_id,
+        "stops_partition": refused.partition is not None,
+        "partition": refused.partition,
+    }
+
+
+async def _resolve(connection: AsyncConnection, event_ids: Collection[str]) -> None:
+    """What stopped a partition and was projected after all."""
+    if not event_ids:
+        return
+    table = care.dead_letter
+    waits = sa.and_(table.c.event_id.in_(event_ids), table.c.stops_partition, table.c.resolved_at.is_(None))
+    await connection.execute(sa.update(table).where(waits).values(resolved_at=sa.func.now()))
+
+
+async def _put_positions(connection: AsyncConnection, positions: Mapping[str, Position]) -> None:
+    rows = [
+        {"emr_id": subject, "block": block, "tx": tx, "write": write}
+        for subject, (block, tx, write) in positions.items()
+    ]
+    await _put(connection, care.emr_position, rows)
+
+
+async def _put_marks(connection: AsyncConnection, marks: Mapping[int, BlockMark]) -> None:
+    if not marks:
+        return
+    statement = insert(care.position)
+    statement = statement.on_conflict_do_update(
+        index_elements=["partition"],
+        set_={
+            "block": statement.excluded.block,
+            "marked_at": statement.excluded.marked_at,
+            "projected_at": sa.func.now(),
+        },
+    )
+    rows = [{"partition": partition, "block": mark.block, "marked_at": mark.at} for partition, mark in marks.items()]
+    await connection.execute(statement, rows)
+
+
+async def stopped_partitions(engine: AsyncEngine) -> frozenset[int]:
+    """Those that wait for a person, whichever process stopped them."""
+    table = care.dead_letter.c
+    query = sa.select(table.partition).where(table.stops_partition, table.resolved_at.is_(None))
+    async with engine.connect() as connection:
+        return frozenset(each for each in await connection.scalars(query) if each is not None)

@@ -1,0 +1,1 @@
+"""From the ledger's blocks to the hospital's topics."""

@@ -1,0 +1,3 @@
+from emr_indexer.relay.main import main
+
+main()

@@ -1,0 +1,111 @@
+"""Parts that fail while the rest goes on: chaincodes and peers. Each case breaks a network of its own."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import pytest
+from emr_network.fabric.programs import ProgramsMissing
+from hlf.deliver import follow
+from hlf.errors import EndorseError, EvaluateError
+from hlf.gateway import Timeouts
+from support.devnet import Network, running_devnet
+from support.fabric import running_fabric
+from support.transactions import Client
+
+A, B = "HospitalA", "HospitalB"
+PATIENT = Timeouts(evaluate=15, endorse=30, submit=15)
+
+Own = tuple[Network, Client]
+"""A network of the test's own, of which it may break parts, and a client of hospital A."""
+
+
+@pytest.fixture(params=["devnet", "fabric"])
+async def own(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Own]:
+    run = running_devnet if request.param == "devnet" else running_fabric
+    network = run(tmp_path)
+    try:
+        running = await network.__aenter__()
+    except ProgramsMissing as missing:
+        pytest.skip(str(missing))
+    try:
+        async with running.gateway(A, PATIENT) as gateway:
+            yield running, Client(gateway, running.member(A))
+    finally:
+        await network.__aexit__(None, None, None)
+
+
+async def answer_of(client: Client, msp_id: str) -> str:
+    """What a hospital's chaincode answers, once it does."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                return await client.evaluate("get", "nothing", targets=[msp_id])
+            except EvaluateError:
+                await asyncio.sleep(0.2)
+
+
+async def test_answers_that_differ_between_hospitals_are_not_endorsed(own: Own) -> None:
+    network, client = own
+    await network.stop_chaincode(B)
+    await network.start_chaincode(B, " (B)")
+    assert (await answer_of(client, B)).endswith(" (B)")
+    for endorsers in ([A, B], []):
+        with pytest.raises(EndorseError) as caught:
+            await client.endorse("put", "k", "v", endorsers=endorsers)
+        assert caught.value.code is grpc.StatusCode.ABORTED
+        assert [detail.message for detail in caught.value.details] == ["ProposalResponsePayloads do not match"]
+    assert await client.json("get", "k", targets=[A]) is None
+
+
+async def test_a_chaincode_that_is_down_is_named_and_found_again_when_it_is_back(own: Own) -> None:
+    network, client = own
+    await network.stop_chaincode(B)
+    with pytest.raises(EndorseError) as caught:
+        await client.endorse("put", "k", "v")
+    assert caught.value.code is grpc.StatusCode.ABORTED
+    assert caught.value.unavailable_organizations == {B}
+    assert await client.json("get", "k") is None
+    await network.start_chaincode(B)
+    await answer_of(client, B)
+    await client.submit("put", "k", "v")
+
+
+async def test_an_evaluation_moves_on_to_another_hospital_unless_told_not_to(own: Own) -> None:
+    network, client = own
+    await network.stop_chaincode(A)
+    assert await client.json("get", "k") is None
+    with pytest.raises(EvaluateError) as caught:
+        await client.evaluate("get", "k", targets=[A])
+    assert caught.value.unavailable_organizations == {A}
+
+
+async def test_while_one_peer_is_stopped_the_other_commits_what_it_may_alone(own: Own) -> None:
+    network, client = own
+    await client.submit("put_with_policy", "mine", "v", f"AND('{A}.peer')")
+    await client.submit("put", "ours", "v")
+    await network.stop_peer(B)
+    with pytest.raises(EndorseError) as caught:
+        await client.endorse("put", "ours", "again")
+    assert caught.value.unavailable_organizations == {B}
+    for endorsers in ([A], []):
+        await client.submit("put", "mine", f"by A {endorsers}", endorsers=endorsers)
+    await network.start_peer(B)
+    async with network.gateway(B, PATIENT) as gateway_b:
+        assert await Client(gateway_b, network.member(B)).evaluate("get", "mine", targets=[B]) == "by A []"
+    await client.submit("put", "ours", "again")
+
+
+async def test_a_reader_follows_across_a_stop_of_the_peer(own: Own) -> None:
+    network, client = own
+    async with network.gateway("HospitalB") as gateway_b:
+        reader = network.member("HospitalB")
+        first = (await client.submit("put", "first", "v")).block_number
+        stream = follow(gateway_b, reader, "care", start=first)
+        assert (await anext(stream)).number == first
+        await network.stop_peer("HospitalB")
+        second = await client.commit(await client.endorse("put", "f", "v", endorsers=["HospitalA"]))
+        await network.start_peer("HospitalB")
+        assert (await asyncio.wait_for(anext(stream), 20)).number == second.block_number == first + 1
+        await stream.aclose()

@@ -1,0 +1,67 @@
+"""The sharer: what it does by itself, and that nothing is lost while it is away."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from emr_model.ledger.answers import PurgeableList
+from emr_model.ledger.functions import Function
+from support.ledger_access import CHAINCODE, CHANNEL, LedgerAccess
+from support.sharing_steps import Steps
+
+
+async def test_what_was_approved_while_the_sharer_was_down_is_shared_when_it_is_back(steps: Steps) -> None:
+    async with steps.stack.stopped("sharer-a"):
+        (await steps.approve_as_owner()).required()
+        (await steps.approve_as_patient()).required()
+        assert (await steps.sharing())["state"] == "approved"
+        pending = await steps.disclose()
+        assert (pending.status, pending.code) == (409, "SNAPSHOT_PENDING")
+    await steps.until_shared()
+    assert (await steps.read_shared())["version"] == steps.version
+
+
+async def test_a_sharer_killed_at_the_second_approval_shares_once(steps: Steps) -> None:
+    (await steps.approve_as_owner()).required()
+    (await steps.approve_as_patient()).required()
+    await steps.stack.kill("sharer-a")
+    await steps.until_shared()
+    await steps.stack.ready("sharer-a")
+    await steps.stack.wait_for_rows("a")
+    rows = await steps.stack.sql(
+        "a", "select number, snapshot_version from care.sharing where emr_id = $1", steps.patient.emr_id
+    )
+    assert [(row["number"], row["snapshot_version"]) for row in rows] == [(1, steps.version)]
+
+
+async def test_a_sharing_ends_by_itself_when_its_time_has_come(steps: Steps) -> None:
+    expires_at = datetime.now(UTC) + timedelta(seconds=6)
+    (await steps.approve_as_owner()).required()
+    path = f"/me/sharings/{steps.other_msp}/approval"
+    body = {"version": steps.version, "expiresAt": expires_at.isoformat()}
+    (await steps.stack.call(steps.patient, "consent", "PUT", path, body)).required()
+    await steps.until_shared()
+
+    async def ended() -> bool:
+        sharing = await steps.sharing()
+        return bool(sharing["state"] == "ended" and sharing["end"]["why"] == "expired")
+
+    await steps.stack.until(ended, "the sharing is ended by the sharer")
+    refused = await steps.disclose()
+    assert (refused.status, refused.code) == (403, "ACCESS_NOT_GRANTED")
+
+
+async def test_the_recipient_purges_its_snapshot_after_the_sharing_has_ended(
+    steps: Steps, ledger: LedgerAccess
+) -> None:
+    await steps.share()
+    (await steps.remove()).required()
+
+    contract = ledger.gateways["b"].contract(ledger.service("b"), CHANNEL, CHAINCODE)
+
+    async def purged() -> bool:
+        name = Function.LIST_PURGEABLE_SNAPSHOTS.wire_name
+        answer = await contract.evaluate(name, steps.patient.emr_id, target_organizations=[steps.other_msp])
+        return not PurgeableList.from_json(answer).purgeable
+
+    await steps.stack.until(purged, "B's sharer purges what it received", seconds=60)

@@ -1,0 +1,86 @@
+"""A hospital's read model in a test: records as Kafka would give them, and rows as they stand afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+from emr_common.sealing import WrappingKey
+from emr_indexer.projector.contents import Pseudonyms
+from emr_indexer.projector.projector import Projector, Record
+from emr_indexer.relay.facts import BlockReader
+from emr_model.ledger.events import PARTITIONS, LedgerEvent, encode, partition_of
+from emr_readmodel import hospital
+from hlf.blocks import Block, BlockTransaction
+from sqlalchemy.ext.asyncio import AsyncEngine
+from support.ledger_writer import CHANNEL, NAMESPACE, LedgerWriter, Patient
+
+
+class Hospital:
+    """A hospital's read model being filled from a ledger that the test writes."""
+
+    def __init__(self, database: AsyncEngine, wrapping: WrappingKey, msp_id: str = "HospitalA") -> None:
+        self.database = database
+        self.wrapping = wrapping
+        self.msp_id = msp_id
+        self.writer = LedgerWriter(reader=msp_id)
+        self.projector = self.new_projector()
+
+    def new_projector(self) -> Projector:
+        return Projector(self.database, self.msp_id, self.wrapping, Pseudonyms(b"k" * 32))
+
+    async def admit(self, **options: bytes) -> tuple[Patient, BlockTransaction]:
+        patient, creation = self.writer.create_emr(**options)  # type: ignore[arg-type]
+        await keep_key(self.database, self.wrapping, patient)
+        return patient, creation
+
+    async def project(self) -> list[Record]:
+        """Everything from block 0 on, as after a crash: what is in already must change nothing."""
+        return await self.projector.project(self.records())
+
+    def records(self) -> list[Record]:
+        return records(self.writer.blocks, self.msp_id)
+
+
+def records(blocks: Iterable[Block], msp_id: str = "HospitalA") -> list[Record]:
+    """What the relay makes of blocks, partition by partition within each block."""
+    reader = BlockReader(CHANNEL, NAMESPACE, msp_id)
+    offsets = [0] * PARTITIONS
+    found: list[Record] = []
+
+    def add(partition: int, value: bytes) -> None:
+        found.append(Record(partition, offsets[partition], value))
+        offsets[partition] += 1
+
+    for block in blocks:
+        for message in reader.read(block).messages:
+            if isinstance(message, LedgerEvent):
+                add(partition_of(message.subject), encode(message))
+            else:
+                for partition in range(PARTITIONS):
+                    add(partition, encode(message))
+    return found
+
+
+async def keep_key(database: AsyncEngine, wrapping: WrappingKey, patient: Patient) -> None:
+    """As registration does before the EMR's creation."""
+    async with database.begin() as connection:
+        wrapped = wrapping.wrap(patient.key, patient.emr_id)
+        await connection.execute(sa.insert(hospital.emr_key).values(emr_id=patient.emr_id, wrapped_keyset=wrapped))
+
+
+async def rows(database: AsyncEngine, table: sa.Table) -> list[dict[str, Any]]:
+    async with database.connect() as connection:
+        found = await connection.execute(sa.select(table).order_by(*table.primary_key))
+        return [dict(row) for row in found.mappings()]
+
+
+async def row(database: AsyncEngine, table: sa.Table) -> dict[str, Any]:
+    (only,) = await rows(database, table)
+    return only
+
+
+async def query(database: AsyncEngine, text: str) -> list[tuple[Any, ...]]:
+    async with database.connect() as connection:
+        return [tuple(each) for each in await connection.execute(sa.text(text))]

@@ -1,0 +1,239 @@
+"""The whole system, started once for all tests that need it: own EMR_HOME, free ports, real processes.
+
+A test module takes the session fixture `stack` (see tests/conftest.py) and is marked `stack`. Tests share the ledger
+and the databases: each makes its own people and patients (`staff`, `patient`), whose names never repeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from emr_deploy.bundles import PatientBundle, make_histories
+from emr_deploy.callers import Answer, Callers
+from emr_deploy.programs import Process
+from emr_deploy.readiness import Readiness
+from emr_deploy.status import as_of
+from emr_deploy.system import System
+from emr_network.devnet import DevnetControl
+from emr_network.enrolment import ADMIN
+from emr_network.home import Home
+from emr_network.topology import Organization
+from hlf.identity import SigningIdentity
+
+WAIT_SECONDS = 30.0
+POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Somebody of a hospital: the subject of their token, and what enrolment answered."""
+
+    organization: str
+    subject: str
+    role: str
+    enrolment_id: str
+    patient_id: str = ""
+    emr_id: str = ""
+
+
+class Stack:
+    """The running system. `a` and `b` are the hospitals' short names."""
+
+    def __init__(self, system: System, callers: Callers) -> None:
+        self.system = system
+        self.home = system.home
+        self.devnet = DevnetControl.at(system.ports)
+        self._callers = callers
+        self._histories = 0
+
+    # hospitals and addresses
+
+    def hospital(self, organization: str) -> Organization:
+        return self.system.topology.organization(organization)
+
+    def msp_id(self, organization: str) -> str:
+        return self.hospital(organization).msp_id
+
+    def url(self, service: str, organization: str) -> str:
+        """The base of a service's API, such as `http://127.0.0.1:40123`, without `/v1`."""
+        return self._callers.url(service, organization)
+
+    def process(self, name: str) -> Process:
+        return next(one for one in self.system.processes if one.name == name)
+
+    def log(self, process: str) -> Path:
+        return self.home.logs / f"{process}.log"
+
+    # people
+
+    async def token(self, subject: str, organization: str) -> str:
+        return await self._callers.token(organization, subject)
+
+    async def staff(self, organization: str, role: str) -> Actor:
+        """A new member of staff: role healthcenter, physician or admin."""
+        subject = f"{role}-{secrets.token_hex(4)}"
+        body = {"subject": subject, "role": role}
+        made = (await self._callers.call(organization, ADMIN, "registration", "POST", "/staff", body)).required()
+        return Actor(organization, subject, role, made["enrolmentId"])
+
+    async def patient(self, healthcenter: Actor, resource: dict[str, Any] | None = None) -> Actor:
+        """A new patient of the healthcenter's hospital; `resource` is the FHIR Patient, a made-up one without it."""
+        subject = f"patient-{secrets.token_hex(4)}"
+        body = {"subject": subject, "patient": resource or self.patient_resource()}
+        made = (await self.call(healthcenter, "registration", "POST", "/patients", body)).required()
+        return Actor(
+            healthcenter.organization, subject, "patient", made["enrolmentId"], made["patientId"], made["emrId"]
+        )
+
+    def patient_resource(self, **members: Any) -> dict[str, Any]:
+        """A FHIR Patient whose identifier no other has."""
+        return {
+            "resourceType": "Patient",
+            "identifier": [{"system": "http://hospital.smarthealthit.org", "value": secrets.token_hex(8)}],
+            "name": [{"family": "Moreno", "given": ["Ana"]}],
+            "gender": "female",
+            "birthDate": "1975-04-02",
+            **members,
+        }
+
+    def history(self) -> PatientBundle:
+        """A patient's bundle with several visits, another one at every call."""
+        self._histories += 1
+        seed = int.from_bytes(secrets.token_bytes(3)) + self._histories
+        return next(make_histories(1, seed=seed))
+
+    def admin_identity(self, organization: str) -> SigningIdentity:
+        """The hospital's administrator, to call the chaincode without any service."""
+        from emr_network.enrolment import Enrolment
+
+        enrolment = Enrolment(self.home, self.hospital(organization), self.system.ports)
+        return SigningIdentity.from_msp_dir(enrolment.admin_folder, self.msp_id(organization))
+
+    # calls
+
+    async def call(
+        self,
+        actor: Actor,
+        service: str,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        headers: dict[str, str] | None = None,
+        params: dict[str, Any] | None = None,
+    ) -> Answer:
+        """Calls `path` below `/v1` at the actor's own hospital, with their token and a fresh Idempotency-Key."""
+        return await self._callers.call(
+            actor.organization, actor.subject, service, method, path, body, headers=headers, params=params
+        )
+
+    async def add_note(self, physician: Actor, emr_id: str, text: str = "Seen today.") -> dict[str, Any]:
+        path = f"/emrs/{emr_id}/notes"
+        return (await self.call(physician, "records", "POST", path, {"text": text})).required()
+
+    # stores
+
+    async def sql(self, organization: str, query: str, *arguments: Any, analyst: bool = False) -> list[dict[str, Any]]:
+        """Rows of a hospital's database, as its services' role or as its analyst."""
+        url = self.home.secret(organization, "analyst-url" if analyst else "database-url").read_text()
+        connection = await asyncpg.connect(url, timeout=10)
+        try:
+            return [dict(row) for row in await connection.fetch(query, *arguments)]
+        finally:
+            await connection.close()
+
+    @property
+    def height(self) -> int:
+        """Number of blocks."""
+        return int(self.devnet.status()["height"])
+
+    async def as_of(self, organization: str) -> int | None:
+        return await as_of(self.system, organization)
+
+    async def wait_for_rows(self, organization: str, block: int | None = None) -> None:
+        """Until the hospital's rows are complete up to `block`, or up to the newest."""
+        wanted = self.height - 1 if block is None else block
+
+        async def reached() -> bool:
+            position = await self.as_of(organization)
+            return position is not None and position >= wanted
+
+        await self.until(reached, f"rows of {organization} up to block {wanted}")
+
+    async def until(self, condition: Callable[[], Awaitable[bool]], what: str, seconds: float = WAIT_SECONDS) -> None:
+        deadline = time.monotonic() + seconds
+        while not await condition():
+            assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+            await asyncio.sleep(POLL_SECONDS)
+
+    # processes
+
+    async def stop(self, *names: str) -> None:
+        """Ends processes, such as `projector-a`, until `start`."""
+        await asyncio.to_thread(self.system.supervisor.stop, list(names))
+
+    async def start(self, *names: str) -> None:
+        """Starts processes and waits until they are ready."""
+        await asyncio.to_thread(self.system.supervisor.launch, list(names))
+        await self.ready(*names)
+
+    async def ready(self, *names: str) -> None:
+        async with Readiness(self.home, self.system.ports) as readiness:
+            await readiness.wait([self.process(name) for name in names], lambda _: None)
+
+    async def kill(self, name: str) -> int:
+        """kill -9; the supervisor starts it again. Returns the pid that was killed once another one runs."""
+        killed = self.system.supervisor.process(name).pid
+        os.kill(killed, signal.SIGKILL)
+
+        async def replaced() -> bool:
+            state = await asyncio.to_thread(self.system.supervisor.process, name)
+            return state.is_running and state.pid != killed
+
+        await self.until(replaced, f"{name} is started again")
+        return killed
+
+    @asynccontextmanager
+    async def stopped(self, *names: str) -> AsyncIterator[None]:
+        """Processes are down within the block and ready again after it."""
+        await self.stop(*names)
+        try:
+            yield
+        finally:
+            await self.start(*names)
+
+    @asynccontextmanager
+    async def peer_stopped(self, organization: str) -> AsyncIterator[None]:
+        """A hospital's peer alone is down within the block; its chaincode and services run on."""
+        msp_id = self.msp_id(organization)
+        await asyncio.to_thread(self.devnet.stop, msp_id)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(self.devnet.start, msp_id)
+
+
+@asynccontextmanager
+async def running_stack(root: Path) -> AsyncIterator[Stack]:
+    """A new system in `root`, taken down at the end; its logs stay."""
+    lines: list[str] = []
+    system = System(Home(root), lines.append)
+    system.prepare(free_ports=True)
+    try:
+        await system.up()
+        async with Callers(system.home, system.ports) as callers:
+            yield Stack(system, callers)
+    finally:
+        (root / "start.json").write_text(json.dumps(lines, indent=1), encoding="utf-8")
+        await asyncio.to_thread(system.down)

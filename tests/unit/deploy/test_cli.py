@@ -1,0 +1,63 @@
+"""The command's exit codes and its JSON, where nothing runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from carebundle.core.bundle import to_json
+from carebundle.history import generate_history
+
+
+def _emr(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "EMR_HOME": str(home)}
+    command = [sys.executable, "-m", "emr_deploy.cli", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("no-such-command",), 2),
+        (("token", "admin"), 2),
+        (("scale", "records", "--org", "a"), 2),
+        (("status",), 3),
+        (("token", "admin", "--org", "a"), 3),
+        (("network", "status"), 3),
+        (("logs", "records-a"), 3),
+        (("logs", "../secrets"), 2),
+        (("down",), 0),
+    ],
+)
+def test_exit_codes_tell_usage_from_unavailable(tmp_path: Path, arguments: tuple[str, ...], code: int) -> None:
+    done = _emr(tmp_path / "home", *arguments)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_that_is_not_ours_is_never_removed(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    done = _emr(tmp_path, "reset", "--yes")
+    assert done.returncode == 2
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_a_good_bundle_passes_the_check(tmp_path: Path) -> None:
+    (tmp_path / "one.json").write_text(to_json(generate_history(seed=7, visits=3)))
+    done = _emr(tmp_path, "bundle", "check", str(tmp_path), "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)["one.json"]
+    assert report["passes"]
+    assert sum(note["is_visit"] for note in report["notes"]) == 3
+
+
+def test_a_bad_bundle_fails_the_check_and_says_why_without_content(tmp_path: Path) -> None:
+    (tmp_path / "broken.json").write_text('{"resourceType": "Bundle", "entry": [{"resource": {"secretword": 1}}')
+    done = _emr(tmp_path, "bundle", "check", str(tmp_path))
+    assert done.returncode == 1
+    assert "broken.json" in done.stdout
+    assert "secretword" not in done.stdout + done.stderr
