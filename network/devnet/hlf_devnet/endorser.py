@@ -173,8 +173,9 @@ class Endorser:
         answer = proposal_response_pb2.ProposalResponse(response=response, payload=payload)
         if response.status < FIRST_ERROR_STATUS and sign:
             answer.version = 1
-            answer.endorsement.endorser = self._peer.signer.serialized
-            answer.endorsement.signature = self._peer.signer.sign(payload + self._peer.signer.serialized)
+            signer = self._peer.signer
+            answer.endorsement.endorser = signer.serialized
+            answer.endorsement.signature = self._peer.access.msps.sign(signer, payload + signer.serialized)
         return Endorsed(answer, simulation)
 
 

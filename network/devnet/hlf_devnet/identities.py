@@ -70,6 +70,10 @@ class SignatureChecker:
             least_recently_used(self._verdicts, key, verdict)
         return verdict
 
+    def remember(self, identity: VerifiedIdentity, message: bytes, signature: bytes) -> None:
+        """One that this process has just made with the identity's key."""
+        least_recently_used(self._verdicts, (identity.fingerprint, hashlib.sha256(message).digest(), signature), True)
+
 
 def least_recently_used(remembered: dict[Key, Value], key: Key, value: Value) -> None:
     """Remembers `value` and drops the oldest when there are too many."""

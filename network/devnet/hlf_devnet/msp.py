@@ -4,6 +4,7 @@ The rules are those of Fabric's `msp/mspimpl.go` and `mspimplvalidate.go`: one c
 certificate's first second, exactly one NodeOU, and the revocation lists of the issuing authority.
 """
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from datetime import datetime
@@ -15,6 +16,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from fabric_protos.msp import identities_pb2, msp_config_pb2
 from google.protobuf.message import DecodeError
 from hlf import certs
+from hlf.identity import SigningIdentity
 
 from hlf_devnet.identities import IdentityError, SignatureChecker, VerifiedIdentity, least_recently_used
 from hlf_devnet.msp_folder import MspDefinition, MspError, NodeOus, Revocations
@@ -86,6 +88,13 @@ class MspRegistry:
     def verify(self, identity: VerifiedIdentity, message: bytes, signature: bytes) -> bool:
         """Whether `identity` signed `message`, low-S. Remembered, so several peers in one process pay once."""
         return self._signatures.verify(identity, message, signature)
+
+    def sign(self, signer: SigningIdentity, message: bytes) -> bytes:
+        """The signature of an identity of this process, one of the channel's; nobody here has to verify it again."""
+        signature = signer.sign(message)
+        with contextlib.suppress(IdentityError):
+            self._signatures.remember(self.validate(signer.serialized), message, signature)
+        return signature
 
     def reload_revocations(self) -> bool:
         """Reads `crls/*.pem` again where a file changed; whether any did. Cheap: call it before each block and call."""

@@ -162,6 +162,7 @@ class Revocations:
 
     def __init__(self, definition: MspDefinition) -> None:
         self._msp_folder = definition.path
+        self._lists_folder = "" if definition.path is None else str(definition.path / "crls")
         self._fixed = definition.revocation_lists
         self._state: tuple[tuple[str, int, int, int], ...] = ()
         self._lists = tuple(x509.load_pem_x509_crl(pem) for pem in self._fixed)
@@ -188,10 +189,10 @@ class Revocations:
 
     def _files(self) -> tuple[tuple[str, int, int, int], ...]:
         """What changes when a list does: called before every block and call, so it must be quick."""
-        if self._msp_folder is None:
+        if not self._lists_folder:
             return ()
         try:
-            with os.scandir(self._msp_folder / "crls") as entries:
+            with os.scandir(self._lists_folder) as entries:
                 stats = [(entry.name, entry.stat()) for entry in entries if entry.name.endswith(".pem")]
         except FileNotFoundError:
             return ()

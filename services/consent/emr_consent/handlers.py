@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from emr_common.idempotency import Answer, Attempt
-from emr_common.ledger import Committed, Ledger
+from emr_common.ledger import Argument, Committed, Journal, Ledger
 from emr_common.problems import Problem
 from emr_common.wallet import Caller
 from emr_model.ledger.answers import OrganizationView, SharingList, SharingNumber, SharingView
@@ -18,10 +19,16 @@ from emr_model.ledger.values import EndReason
 
 from emr_consent.schemas import AccessRequestIn, OwnerApprovalIn, PatientApprovalIn
 
+PAUSES_SECONDS = (0.05, 0.1, 0.2, 0.4)
+RACES = frozenset({Code.CONFLICT, Code.TRANSACTION_INVALID})
+"""The other side came first. Of two that begin one sharing in the same block, Fabric calls the second's endorsements
+insufficient: the first has just given the sharing's end its own policy."""
+
 
 async def request_access(ledger: Ledger, caller: Caller, body: AccessRequestIn, attempt: Attempt) -> Answer:
     """Asks another hospital for a patient's EMR. Raises Problem ACCESS_NOT_GRANTED if it has no such patient."""
-    committed = await ledger.submit(
+    committed = await _submit(
+        ledger,
         caller,
         Function.REQUEST_EMR_ACCESS,
         body.owner_msp,
@@ -37,7 +44,9 @@ async def approve_as_owner(
 ) -> dict[str, Any]:
     """The owner's side of the agreement: this version, sealed for this key of the recipient."""
     key_id = body.recipient_key_id or await _newest_key(ledger, caller, recipient_msp)
-    committed = await ledger.submit(caller, Function.AUTHORIZE_EMR_READING, emr_id, recipient_msp, body.version, key_id)
+    committed = await _submit(
+        ledger, caller, Function.AUTHORIZE_EMR_READING, emr_id, recipient_msp, body.version, key_id
+    )
     return _ids(committed)
 
 
@@ -45,7 +54,7 @@ async def end_as_owner(
     ledger: Ledger, caller: Caller, emr_id: str, recipient_msp: str, why: EndReason
 ) -> dict[str, Any]:
     """Declines or withdraws. Needs no other hospital's endorsement."""
-    return _ids(await ledger.submit(caller, Function.END_EMR_READING, emr_id, recipient_msp, why.value))
+    return _ids(await _submit(ledger, caller, Function.END_EMR_READING, emr_id, recipient_msp, why.value))
 
 
 async def approve_as_patient(
@@ -53,12 +62,12 @@ async def approve_as_patient(
 ) -> dict[str, Any]:
     """The patient's side of the agreement."""
     expiry = [] if body.expires_at is None else [_wire_time(body.expires_at)]
-    return _ids(await ledger.submit(caller, Function.APPROVE_EMR_SHARING, recipient_msp, body.version, *expiry))
+    return _ids(await _submit(ledger, caller, Function.APPROVE_EMR_SHARING, recipient_msp, body.version, *expiry))
 
 
 async def end_as_patient(ledger: Ledger, caller: Caller, recipient_msp: str) -> dict[str, Any]:
     """Ends the sharing. Needs no other hospital's endorsement."""
-    return _ids(await ledger.submit(caller, Function.REMOVE_EMR_SHARING, recipient_msp))
+    return _ids(await _submit(ledger, caller, Function.REMOVE_EMR_SHARING, recipient_msp))
 
 
 async def own_sharings(ledger: Ledger, caller: Caller) -> list[dict[str, Any]]:
@@ -71,6 +80,20 @@ async def own_sharings(ledger: Ledger, caller: Caller) -> list[dict[str, Any]]:
         bookmark = page.bookmark
         if not bookmark:
             return [json.loads(view.to_json()) for view in found]
+
+
+async def _submit(
+    ledger: Ledger, caller: Caller, function: Function, *arguments: Argument, journal: Journal | None = None
+) -> Committed:
+    """Makes a new proposal after a lost race: whether it still holds, the contract judges anew."""
+    for pause_seconds in PAUSES_SECONDS:
+        try:
+            return await ledger.submit(caller, function, *arguments, journal=journal)
+        except Problem as problem:
+            if problem.code not in RACES:
+                raise
+        await asyncio.sleep(pause_seconds)
+    return await ledger.submit(caller, function, *arguments, journal=journal)
 
 
 async def _newest_key(ledger: Ledger, caller: Caller, msp_id: str) -> str:

@@ -165,20 +165,24 @@ async def scripted(*frames: bytes, answer: Callable[[int, bytes], None] | None =
     """A server that sends `frames` one byte at a time; `answer` hears of each frame that it gets."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await converse(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the client has gone
+        finally:
+            writer.close()
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readexactly(len(PREFACE))
         writer.write(frame(Frame.SETTINGS, 0, 0, b""))
         for byte in b"".join(frames):
             writer.write(bytes([byte]))
             await writer.drain()
         while not reader.at_eof():
-            try:
-                head = await reader.readexactly(9)
-                payload = await reader.readexactly(int.from_bytes(head[:3], "big"))
-            except asyncio.IncompleteReadError:
-                break
+            head = await reader.readexactly(9)
+            payload = await reader.readexactly(int.from_bytes(head[:3], "big"))
             if answer is not None:
                 answer(head[3] | head[4] << 8, payload)
-        writer.close()
 
     address = free_address()
     host, _, port = address.rpartition(":")

@@ -148,8 +148,11 @@ async def test_a_peer_that_comes_back_is_used_again() -> None:
 async def test_a_peer_that_does_not_answer_at_all_does_not_use_up_the_time_for_the_next() -> None:
     """The first endpoint accepts connections and says nothing."""
 
-    async def mute(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(30)
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.read()
+        finally:
+            writer.close()
 
     server = await asyncio.start_server(mute, "127.0.0.1", 0)
     async with scripted_peer() as peer, scripted_peer() as stand_in:

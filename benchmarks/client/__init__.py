@@ -1,0 +1,1 @@
+"""hlf against the official Node client: `python -m benchmarks.client`."""

@@ -1,0 +1,1 @@
+"""How fast devnet is, and whether it stays so: `python -m benchmarks.devnet`."""
