@@ -8,7 +8,7 @@ PACKAGES := libs/hlf libs/model libs/readmodel libs/common chaincode network net
             services/registration services/records services/consent services/indexer deploy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format test demo up down status bench lock clean
+.PHONY: help setup lint format test demo up down status bench conformance fuzz crash lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,16 @@ status: setup  ## every process, its health, height and lag
 
 bench: setup  ## measure notes a second and milliseconds to commit and to the row
 	@$(BIN)/python -m benchmarks.notes
+
+conformance: setup  ## devnet against official Fabric (FABRIC_BIN); writes docs/verified-on-fabric.md
+	$(BIN)/pytest tests/conformance tests/unit/hlf/test_client_on_networks.py tests/unit/hlf/test_ca_client.py \
+		tests/integration/chaincode --write-verified $(PYTEST_ARGS)
+
+fuzz: setup  ## FUZZ_SECONDS (60) of changed messages against devnet
+	PYTHONPATH=tests $(BIN)/python -m fuzz
+
+crash: setup  ## CRASH_ROUNDS (200) of kill -9 of devnet under load
+	PYTHONPATH=tests $(BIN)/python -m crash
 
 lock: setup  ## write requirements.lock anew from the packages' ranges
 	$(BIN)/uv export -q --all-packages --no-emit-workspace --no-header --no-annotate -o requirements.lock

@@ -152,18 +152,35 @@ class Bench:
             await asyncio.sleep(POLL_SECONDS)
         return time.perf_counter() - started
 
-    def memory(self) -> list[tuple[str, int]]:
+    def memory(self) -> list[tuple[str, float]]:
         """Bytes by process, children included, what several share counted once."""
-        return [(name, sum(one.memory_full_info().pss for one in family)) for name, family in self._families().items()]
+        return [(name, sum(_of(one, _memory) for one in family)) for name, family in self._families().items()]
 
     def _processor_seconds(self) -> dict[str, float]:
         families = {**self._families(), "this benchmark": [psutil.Process()]}
-        return {name: sum(sum(one.cpu_times()[:2]) for one in family) for name, family in families.items()}
+        return {name: sum(_of(one, _processor) for one in family) for name, family in families.items()}
 
     def _families(self) -> dict[str, list[psutil.Process]]:
         """Each supervised process with its children."""
         running = {one.name: psutil.Process(one.pid) for one in self.system.supervisor.processes() if one.is_running}
         return {name: [one, *one.children(recursive=True)] for name, one in running.items()}
+
+
+def _of(process: psutil.Process, measure: Callable[[psutil.Process], float]) -> float:
+    """Children of Postgres come and go."""
+    try:
+        return measure(process)
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
+def _memory(process: psutil.Process) -> float:
+    return float(process.memory_full_info().pss)
+
+
+def _processor(process: psutil.Process) -> float:
+    """With the children that have ended: user and system time of both."""
+    return float(sum(process.cpu_times()[:4]))
 
 
 def typed_note(number: int) -> dict[str, Any]:
@@ -235,7 +252,7 @@ async def _running() -> AsyncIterator[Bench]:
             await asyncio.to_thread(system.down)
 
 
-def _report(runs: dict[str, Measured], memory: Sequence[tuple[str, int]]) -> None:
+def _report(runs: dict[str, Measured], memory: Sequence[tuple[str, float]]) -> None:
     print(f"\nnotes over HTTP on devnet, {psutil.cpu_count()} cores; a visit is {len(json.dumps(visit(1))) // 1000} KB")
     head = ("notes", "notes/s", "commit ms p50", "p95", "row ms p50", "p95", "refused")
     print(f"{'':22}" + "".join(f"{title:>15}" for title in head))

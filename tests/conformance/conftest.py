@@ -17,6 +17,7 @@ from support.verified_cases import results_of, skipped_for_missing_programs, wri
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-verified", action="store_true", help="write docs/verified-on-fabric.md")
+    parser.addoption("--record-answers", action="store_true", help="write answers into the corpus of changed messages")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

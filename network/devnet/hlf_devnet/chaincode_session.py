@@ -132,11 +132,11 @@ class Session(Generic[Context]):
         elif kind in _STATE_REQUESTS:
             self._serve(message)
         else:
-            raise ProtocolViolation(f"cannot handle message ({Kind.Type.Name(kind)}) while in ready state")
+            raise ProtocolViolation(f"cannot handle message ({_name(kind)}) while in ready state")
 
     def _register(self, message: ChaincodeMessage) -> None:
         if message.type != Kind.REGISTER:
-            raise ProtocolViolation(f"cannot handle message ({Kind.Type.Name(message.type)}) while in created state")
+            raise ProtocolViolation(f"cannot handle message ({_name(message.type)}) while in created state")
         try:
             name = chaincode_pb2.ChaincodeID.FromString(message.payload).name
         except DecodeError as error:
@@ -151,7 +151,7 @@ class Session(Generic[Context]):
     def _serve(self, request: ChaincodeMessage) -> None:
         execution = self._executions.get((request.channel_id, request.txid))
         if execution is None:
-            failure = f"{Kind.Type.Name(request.type)} failed: transaction ID: {request.txid}: no ledger context"
+            failure = f"{_name(request.type)} failed: transaction ID: {request.txid}: no ledger context"
             self._send(messages.error(request, failure).SerializeToString())
             return
         if execution.waiting is not None:
@@ -180,9 +180,14 @@ class Session(Generic[Context]):
             execution.waiting = None
 
     def _refuse(self, request: ChaincodeMessage, error: Exception) -> None:
-        kind = Kind.Type.Name(request.type)
+        kind = _name(request.type)
         if not isinstance(error, RequestRefused):
             logger.error("a %s failed inside the peer", kind, exc_info=error)
             error = RequestRefused("panic during execution")
         text = f"{kind} failed: transaction ID: {request.txid}: {error}"
         self._send(messages.error(request, text).SerializeToString())
+
+
+def _name(kind: int) -> str:
+    """A chaincode may send any number for a type."""
+    return str(Kind.Type.Name(kind)) if kind in Kind.Type.values() else str(kind)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from hlf_devnet.faults import LEDGER_FAULTS, Faults
 from hlf_devnet.statuses import RpcError, ServicerContext, abort
@@ -18,6 +19,7 @@ SERVER_OPTIONS: Final = (
     ("grpc.keepalive_permit_without_calls", 1),
 )
 
+_UNREADABLE: Final = RpcError(grpc.StatusCode.INTERNAL, "grpc: failed to unmarshal the received message")
 _BROKEN: Final = RpcError(grpc.StatusCode.UNAVAILABLE, "the peer's ledger is damaged or cannot be written")
 
 Calls = Counter[str]
@@ -90,7 +92,7 @@ def _handler(name: str, method: Method, limiter: _Limiter, calls: Calls, faults:
         calls[name] += 1
         await limiter.enter(context)
         try:
-            answer: Awaitable[Any] = method.behavior(request, context)
+            answer: Awaitable[Any] = method.behavior(await _parsed(method, request, context), context)
             return await answer
         except LEDGER_FAULTS as fault:
             faults.report(fault)
@@ -102,7 +104,10 @@ def _handler(name: str, method: Method, limiter: _Limiter, calls: Calls, faults:
         calls[name] += 1
         await limiter.enter(context)
         try:
-            async for answer in method.behavior(request, context):
+            parsed = (
+                _each(method, request, context) if method.streams_requests else await _parsed(method, request, context)
+            )
+            async for answer in method.behavior(parsed, context):
                 yield answer
         except LEDGER_FAULTS as fault:
             faults.report(fault)
@@ -110,12 +115,25 @@ def _handler(name: str, method: Method, limiter: _Limiter, calls: Calls, faults:
         finally:
             limiter.leave()
 
-    serializers = {"request_deserializer": method.request.FromString, "response_serializer": _serialized}
+    serializers = {"response_serializer": _serialized}
     if method.streams_requests:
         return grpc.stream_stream_rpc_method_handler(stream, **serializers)
     if method.streams_responses:
         return grpc.unary_stream_rpc_method_handler(stream, **serializers)
     return grpc.unary_unary_rpc_method_handler(unary, **serializers)
+
+
+async def _parsed(method: Method, request: bytes, context: ServicerContext) -> Any:
+    """The request as its message; what is none ends the call as a Go server would end it."""
+    try:
+        return method.request.FromString(request)
+    except DecodeError:
+        await abort(context, _UNREADABLE)
+
+
+async def _each(method: Method, requests: AsyncIterator[bytes], context: ServicerContext) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield await _parsed(method, request, context)
 
 
 def _serialized(message: Any) -> bytes:
