@@ -289,7 +289,7 @@ async def _in_a_topic(stack: Stack, _: Told, content: bytes) -> AsyncIterator[No
     """Compressed, as a producer may."""
     kafka = Kafka(stack.home, stack.system.ports)
     await kafka.make_topics([NewTopic("planted", 1, 1)])
-    producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, compression_type="gzip")
+    producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, compression_type="gzip", acks="all")
     await producer.start()
     try:
         await producer.send_and_wait("planted", content)

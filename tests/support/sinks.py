@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -76,12 +77,11 @@ async def topics(stack: Stack) -> Contents:
     """Every record of every topic, unpacked by a consumer. Kafka's own topics are read as files."""
     kafka = Kafka(stack.home, stack.system.ports)
     partitions = await _partitions(kafka.bootstrap_servers)
-    consumer = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap_servers)
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap_servers, auto_offset_reset="earliest")
     await consumer.start()
     try:
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
-        await consumer.seek_to_beginning(*partitions)
         found: Contents = []
         while any([await consumer.position(one) < ends[one] for one in partitions]):
             for batch in (await consumer.getmany(timeout_ms=500)).values():
@@ -95,11 +95,20 @@ async def _partitions(bootstrap_servers: str) -> list[TopicPartition]:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
     await admin.start()
     try:
-        names = [name for name in await admin.list_topics() if not name.startswith("__")]
-        described = await admin.describe_topics(names)
+        described = await _described(admin)
     finally:
         await admin.close()
     return [TopicPartition(one["topic"], part["partition"]) for one in described for part in one["partitions"]]
+
+
+async def _described(admin: Any) -> Any:
+    """Kafka may know a topic by name before it knows its partitions."""
+    while True:
+        names = [name for name in await admin.list_topics() if not name.startswith("__")]
+        described = await admin.describe_topics(names)
+        if all(one["partitions"] and not one["error_code"] for one in described):
+            return described
+        await asyncio.sleep(0.1)
 
 
 def _parts(record: Any) -> bytes:
