@@ -10,7 +10,10 @@ from typing import Any
 
 from fabric_protos.common import configtx_pb2
 
+from hlf.admin.applying import apply
 from hlf.admin.errors import ConfigurationInvalid
+
+__all__ = ["apply", "changed_elements", "compute"]
 
 
 def compute(channel: str, original: Any, updated: Any) -> Any:
@@ -22,17 +25,6 @@ def compute(channel: str, original: Any, updated: Any) -> Any:
     if not changed:
         raise ConfigurationInvalid(["the configuration is already as asked for"])
     return configtx_pb2.ConfigUpdate(channel_id=channel, read_set=read_set, write_set=write_set)
-
-
-def apply(config: Any, update: Any) -> Any:
-    """The `common.Config` after `update`, its sequence one higher.
-
-    ConfigurationInvalid when the update was computed from another configuration: an element that it read has another
-    version by now, or one that it writes is not one version ahead. Says nothing about signatures.
-    """
-    _check_read(config.channel_group, update.read_set, "/Channel")
-    group = _applied(config.channel_group, update.read_set, update.write_set, "/Channel")
-    return configtx_pb2.Config(sequence=config.sequence + 1, channel_group=group)
 
 
 def changed_elements(config: Any, update: Any) -> list[tuple[str, str]]:
@@ -102,55 +94,6 @@ def _content(element: Any) -> Any:
     copy.CopyFrom(element)
     copy.version = 0
     return copy
-
-
-def _check_read(group: Any, read_set: Any, path: str) -> None:
-    if group.version != read_set.version:
-        raise ConfigurationInvalid([f"{path} has changed since the update was made"])
-    for kind in ("values", "policies"):
-        current, read = getattr(group, kind), getattr(read_set, kind)
-        for name, element in read.items():
-            if name not in current or current[name].version != element.version:
-                raise ConfigurationInvalid([f"{path}/{name} has changed since the update was made"])
-    for name, child in read_set.groups.items():
-        if name not in group.groups:
-            raise ConfigurationInvalid([f"{path}/{name} is gone since the update was made"])
-        _check_read(group.groups[name], child, f"{path}/{name}")
-
-
-def _applied(current: Any, read: Any, write: Any, path: str) -> Any:
-    """What is in the write set at the version that was read stays as it is; everything else there must be the next."""
-    result = configtx_pb2.ConfigGroup()
-    if write.version == read.version:
-        result.CopyFrom(current)
-    else:
-        _check_next(current.version, write.version, path)
-        result.version, result.mod_policy = write.version, write.mod_policy
-    for kind in ("values", "policies"):
-        _apply_leaves(*(getattr(group, kind) for group in (current, read, write, result)), path=path)
-    for name, child in write.groups.items():
-        child_path = f"{path}/{name}"
-        if name in read.groups:
-            result.groups[name].CopyFrom(_applied(current.groups[name], read.groups[name], child, child_path))
-        else:
-            _check_next(current.groups[name].version if name in current.groups else None, child.version, child_path)
-            result.groups[name].CopyFrom(child)
-    return result
-
-
-def _apply_leaves(current: Any, read: Any, write: Any, result: Any, *, path: str) -> None:
-    for name, element in write.items():
-        if name in read and element.version == read[name].version:
-            result[name].CopyFrom(current[name])
-        else:
-            _check_next(current[name].version if name in current else None, element.version, f"{path}/{name}")
-            result[name].CopyFrom(element)
-
-
-def _check_next(current: int | None, written: int, path: str) -> None:
-    expected = 0 if current is None else current + 1
-    if written != expected:
-        raise ConfigurationInvalid([f"{path}: the update writes version {written}, and the next is {expected}"])
 
 
 def _changes(current: Any, write: Any, path: str, policy_path: str) -> Any:
