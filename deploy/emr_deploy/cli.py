@@ -6,6 +6,7 @@ import os
 import sys
 
 import typer
+from emr_common.receipts import ReceiptRefused
 from emr_network.devnet import ControlFailed
 from emr_network.organizations import RegistrationFailed
 from emr_network.ports import PortTaken
@@ -14,7 +15,7 @@ from hlf.errors import HlfError
 
 from emr_deploy.bundles import BundleUnreadable, ImportUnfinished
 from emr_deploy.callers import Refused, Unreachable
-from emr_deploy.commands import access, bundles, config, demo, indexer, network, people, running
+from emr_deploy.commands import access, bundles, config, demo, indexer, network, people, running, verify
 from emr_deploy.kafka import KafkaFailed
 from emr_deploy.postgres import PostgresFailed
 from emr_deploy.readiness import NotReady
@@ -27,6 +28,7 @@ from emr_deploy.tokens import TokenRefused
 FAILED, USAGE, UNAVAILABLE = 1, 2, 3
 EXIT_CODES: dict[type[Exception], int] = {
     Refused: FAILED,
+    ReceiptRefused: FAILED,
     NotReady: FAILED,
     RegistrationFailed: FAILED,
     PostgresFailed: FAILED,
@@ -53,7 +55,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for subject in (running, demo, access, people, bundles, network, indexer, config):
+for subject in (running, demo, access, people, bundles, network, indexer, config, verify):
     subject.register(app)
 
 

@@ -13,14 +13,17 @@ from typing import Any, Protocol, TypeVar
 
 from emr_model.ledger.answers import OrganizationList, OrganizationView
 from emr_model.ledger.codec import JsonValue
+from emr_model.ledger.codes import Code
 from emr_model.ledger.functions import Endorsers, Function
 from hlf.commits import Commit, CommitTracker
-from hlf.errors import EndorseError, HlfError, SubmitError, TransactionInvalid
+from hlf.errors import EndorseError, EvaluateError, HlfError, SubmitError, TransactionInvalid
+from hlf.evidence import collect
 from hlf.gateway import Gateway, Transaction
 from hlf.identity import Signer
 
 from emr_common import problems, telemetry
-from emr_common.problems import OutcomePending
+from emr_common.problems import OutcomePending, Problem
+from emr_common.receipts import ReceiptProof, proof_of
 from emr_common.settings import LedgerSettings
 from emr_common.transactions import TransactionStore
 from emr_common.wallet import Caller
@@ -189,6 +192,16 @@ class Ledger:
             return await self._tracker.lookup(transaction_id)
         except HlfError as error:
             raise problems.from_ledger_error(error) from error
+
+    async def receipt_proof(self, receipt: str) -> ReceiptProof:
+        """What proves a disclosure off-line, from the own peer. Raises Problem TRANSACTION_NOT_FOUND."""
+        try:
+            evidence = await collect(self._gateway, self._service, self.channel, receipt.partition(".")[2])
+        except EvaluateError as error:
+            if error.chaincode_response is not None:
+                raise Problem(Code.TRANSACTION_NOT_FOUND) from error
+            raise problems.from_ledger_error(error) from error
+        return proof_of(receipt, self.channel, self._settings.chaincode, evidence)
 
     async def members(self) -> tuple[str, ...]:
         """MSP ids of all hospitals on the channel, own first, a minute old at most: the endorsers of a write."""

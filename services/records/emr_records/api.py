@@ -20,6 +20,7 @@ router = APIRouter(tags=["records"])
 
 Physician = Annotated[Caller, Depends(require(Role.PHYSICIAN))]
 Patient = Annotated[Caller, Depends(require(Role.PATIENT))]
+Anybody = Annotated[Caller, Depends(require(Role.PHYSICIAN, Role.HEALTHCENTER, Role.ADMIN, Role.PATIENT))]
 IfMatch = Annotated[str | None, Header(alias="If-Match", description="The EMR's version, from its ETag")]
 
 
@@ -145,6 +146,12 @@ async def disclose(
 async def read_shared_emr(services: ServicesDep, caller: Physician, receipt: ReceiptId) -> Response:
     """The snapshot that a receipt of the caller's stands for, within 15 minutes."""
     return await handlers.read_shared_emr(services, caller, receipt)
+
+
+@router.get("/disclosures/{receipt}/proof", response_model=None, responses={200: {"description": "A receipt's file"}})
+async def prove_disclosure(services: ServicesDep, caller: Anybody, receipt: ReceiptId) -> Response:
+    """What proves a read of a shared EMR without asking anybody: a file for ``emr verify receipt``."""
+    return await handlers.prove_disclosure(services, caller, receipt)
 
 
 @router.get("/me/emr", response_model=None)

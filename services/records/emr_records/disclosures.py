@@ -10,6 +10,8 @@ from typing import Any
 
 from emr_common.idempotency import Answer, Attempt
 from emr_common.ledger import Ledger
+from emr_common.problems import Problem
+from emr_common.receipts import ReceiptProof, ReceiptRefused, check_own
 from emr_common.sealing import SealingFailed, SealingPrivateKey, associated_data
 from emr_common.wallet import Caller
 from emr_model.clinical.canonical import parse_object
@@ -17,7 +19,8 @@ from emr_model.clinical.errors import ClinicalError, SnapshotInvalid
 from emr_model.clinical.note_form import note_kind
 from emr_model.clinical.snapshot import Snapshot, open_snapshot
 from emr_model.ledger.answers import DisclosureList, DisclosureView, Receipt, SharedEmr
-from emr_model.ledger.functions import Function
+from emr_model.ledger.codes import Code
+from emr_model.ledger.functions import Function, Role
 
 from emr_records.content import mismatch
 from emr_records.schemas import DisclosureIn
@@ -92,6 +95,19 @@ class Disclosures:
             bookmark = page.bookmark
             if not bookmark:
                 return sorted(found, key=lambda view: view.disclosure.at)
+
+    async def proof(self, caller: Caller, receipt: str) -> ReceiptProof:
+        """What proves a read off-line: for staff of either hospital, and for the patient whose EMR was read."""
+        if caller.role is Role.PATIENT and receipt not in {view.receipt for view in await self.own(caller)}:
+            raise Problem(Code.TRANSACTION_NOT_FOUND)
+        proof = await self.ledger.receipt_proof(receipt)
+        try:
+            proven = check_own(proof)
+        except ReceiptRefused:  # a transaction that is no disclosure, or none of that EMR
+            raise Problem(Code.TRANSACTION_NOT_FOUND) from None
+        if self.ledger.msp_id not in (proven.owner_msp, proven.disclosure.recipient_msp):
+            raise Problem(Code.TRANSACTION_NOT_FOUND)
+        return proof
 
 
 @dataclass(frozen=True)

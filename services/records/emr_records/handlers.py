@@ -146,6 +146,12 @@ async def read_shared_emr(services: Services, caller: Caller, receipt: str) -> R
     return answers.json_response(answers.shared_emr(shared, opened.snapshot))
 
 
+async def prove_disclosure(services: Services, caller: Caller, receipt: str) -> Response:
+    proof = await services.disclosures.proof(caller, receipt)
+    disposition = f'attachment; filename="receipt-{receipt.partition(".")[2]}.json"'
+    return Response(proof.to_json(), media_type="application/json", headers={"Content-Disposition": disposition})
+
+
 async def download_own_emr(services: Services, caller: Caller) -> Response:
     opened = await services.content.own_emr(caller)
     await _log_own(services, caller, opened.emr_id, "download-emr")
