@@ -3,6 +3,8 @@
 `python -m emr_deploy.issuer EMR_HOME` serves `http://127.0.0.1:PORT/{hospital}`. Whoever holds a client's secret, a
 file in `secrets/{hospital}/clients/` named after the token's subject, gets a token for that subject. Production uses a
 real issuer: the services know it only by its URL, its audience and its published keys.
+
+A client with registered keys may show an assertion instead (SMART Backend Services): its token lasts five minutes.
 """
 
 from __future__ import annotations
@@ -25,9 +27,21 @@ from fastapi.responses import JSONResponse
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
-from emr_deploy.clients import SUBJECT, audience, issuer_url, secret_file
+from emr_deploy.assertions import (
+    ALGORITHMS,
+    ASSERTION_TYPE,
+    AssertionRefused,
+    Assertions,
+    UsedAssertions,
+    client_of,
+)
+from emr_deploy.clients import SUBJECT, audience, issuer_url, registered_keys, secret_file
 
 TOKEN_SECONDS = 12 * 3600
+BACKEND_TOKEN_SECONDS = 300
+MAX_FORM_BYTES = 16 * 1024
+SCOPES = ("system/*.rs",)
+"""What a backend service may ask for. It decides nothing: what somebody may do is in their certificate."""
 
 
 class Issuer:
@@ -40,18 +54,45 @@ class Issuer:
         pem = home.secret(organization.name, "issuer.key").read_bytes()
         self._key = ECKey.import_key(pem)
         self._key.ensure_kid()
+        used = UsedAssertions(home.root / "issuer" / f"{organization.name}.sqlite")
+        self._assertions = Assertions(self.token_endpoint, used)
+
+    @property
+    def token_endpoint(self) -> str:
+        return f"{self.url}/token"
 
     @property
     def metadata(self) -> dict[str, Any]:
         return {
             "issuer": self.url,
             "jwks_uri": f"{self.url}/jwks.json",
-            "token_endpoint": f"{self.url}/token",
+            "token_endpoint": self.token_endpoint,
             "grant_types_supported": ["client_credentials"],
             "response_types_supported": ["token"],
-            "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+            "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "private_key_jwt"],
+            "token_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
+            "scopes_supported": list(SCOPES),
             "id_token_signing_alg_values_supported": ["ES256"],
             "subject_types_supported": ["public"],
+        }
+
+    @property
+    def smart_configuration(self) -> dict[str, Any]:
+        """SMART App Launch 2.2, section 5: what a backend service looks for."""
+        shared = (
+            "issuer",
+            "jwks_uri",
+            "token_endpoint",
+            "grant_types_supported",
+            "token_endpoint_auth_methods_supported",
+            "token_endpoint_auth_signing_alg_values_supported",
+            "scopes_supported",
+        )
+        metadata = self.metadata
+        return {
+            **{name: metadata[name] for name in shared},
+            "capabilities": ["client-confidential-asymmetric"],
+            "code_challenge_methods_supported": ["S256"],
         }
 
     @property
@@ -64,9 +105,16 @@ class Issuer:
             return None
         file = secret_file(self._home, self._organization.name, client_id)
         known = file.read_text() if file.exists() else secrets.token_urlsafe(32)
-        return self._sign(client_id) if secrets.compare_digest(known.encode(), secret.encode()) else None
+        is_known = secrets.compare_digest(known.encode(), secret.encode())
+        return self._sign(client_id, TOKEN_SECONDS) if is_known else None
 
-    def _sign(self, subject: str) -> str:
+    def backend_token(self, assertion: str) -> str:
+        """A token for the client that signed the assertion. Raises AssertionRefused."""
+        client_id = client_of(assertion)
+        self._assertions.check(assertion, client_id, registered_keys(self._home, self._organization.name, client_id))
+        return self._sign(client_id, BACKEND_TOKEN_SECONDS)
+
+    def _sign(self, subject: str, seconds: int) -> str:
         now = int(time.time())
         claims = {
             "iss": self.url,
@@ -74,7 +122,7 @@ class Issuer:
             "aud": audience(self._organization.msp_id),
             "iat": now,
             "nbf": now,
-            "exp": now + TOKEN_SECONDS,
+            "exp": now + seconds,
             "jti": secrets.token_hex(16),
         }
         return jwt.encode({"alg": "ES256", "kid": self._key.kid, "typ": "at+jwt"}, claims, self._key)
@@ -100,23 +148,61 @@ def create_app(issuers: dict[str, Issuer]) -> FastAPI:
     async def keys(organization: str) -> dict[str, Any]:
         return issuer_of(organization).keys
 
+    @app.get("/{organization}/.well-known/smart-configuration")
+    async def smart_configuration(organization: str) -> dict[str, Any]:
+        return issuer_of(organization).smart_configuration
+
     @app.post("/{organization}/token")
     async def token(organization: str, request: Request) -> Response:
         issuer = issuer_of(organization)
-        form = dict(parse_qsl((await request.body()).decode("ascii", "replace")))
+        form = await _form(request)
         if form.get("grant_type") != "client_credentials":
-            return JSONResponse({"error": "unsupported_grant_type"}, 400)
-        credentials = _basic(request.headers.get("Authorization")) or (
-            form.get("client_id", ""),
-            form.get("client_secret", ""),
-        )
-        signed = issuer.token(*credentials)
-        if signed is None:
-            return JSONResponse({"error": "invalid_client"}, 401, {"WWW-Authenticate": "Basic"})
-        answer = {"access_token": signed, "token_type": "Bearer", "expires_in": TOKEN_SECONDS}
-        return JSONResponse(answer, headers={"Cache-Control": "no-store"})
+            return _error("unsupported_grant_type")
+        if "client_assertion_type" in form or "client_assertion" in form:
+            return _by_assertion(issuer, form)
+        return _by_secret(issuer, form, request.headers.get("Authorization"))
 
     return app
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """Raises HTTPException for one that is too large."""
+    content = bytearray()
+    async for part in request.stream():
+        content += part
+        if len(content) > MAX_FORM_BYTES:
+            raise HTTPException(413)
+    return dict(parse_qsl(content.decode("ascii", "replace")))
+
+
+def _by_secret(issuer: Issuer, form: dict[str, str], authorization: str | None) -> Response:
+    credentials = _basic(authorization) or (form.get("client_id", ""), form.get("client_secret", ""))
+    signed = issuer.token(*credentials)
+    if signed is None:
+        return JSONResponse({"error": "invalid_client"}, 401, {"WWW-Authenticate": "Basic"})
+    return _answer(signed, TOKEN_SECONDS)
+
+
+def _by_assertion(issuer: Issuer, form: dict[str, str]) -> Response:
+    scopes = form.get("scope", " ".join(SCOPES)).split()
+    if not set(scopes) <= set(SCOPES):
+        return _error("invalid_scope")
+    if form.get("client_assertion_type") != ASSERTION_TYPE or "client_secret" in form:
+        return _error("invalid_client")
+    try:
+        signed = issuer.backend_token(form.get("client_assertion", ""))
+    except AssertionRefused:
+        return _error("invalid_client")
+    return _answer(signed, BACKEND_TOKEN_SECONDS, scope=" ".join(scopes))
+
+
+def _answer(token: str, seconds: int, **more: str) -> Response:
+    answer = {"access_token": token, "token_type": "Bearer", "expires_in": seconds, **more}
+    return JSONResponse(answer, headers={"Cache-Control": "no-store"})
+
+
+def _error(error: str) -> Response:
+    return JSONResponse({"error": error}, 400, {"Cache-Control": "no-store"})
 
 
 def _basic(authorization: str | None) -> tuple[str, str] | None:

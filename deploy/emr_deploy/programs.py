@@ -151,10 +151,8 @@ def _environment(home: Home, organization: Organization, ports: Ports, service: 
 
 
 def _for_callers(home: Home, organization: Organization, ports: Ports) -> dict[str, str]:
-    issuer = issuer_url(ports, organization.name)
     return {
-        "EMR_AUTH__ISSUER": issuer,
+        "EMR_AUTH__ISSUER": issuer_url(ports, organization.name),
         "EMR_AUTH__AUDIENCE": audience(organization.msp_id),
-        "EMR_AUTH__JWKS_URL": f"{issuer}/jwks.json",
         "EMR_WALLET__KEYSET_FILE": str(home.secret(organization.name, "wallet.keyset")),
     }

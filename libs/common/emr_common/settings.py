@@ -64,7 +64,7 @@ class KafkaSettings(Group):
 class AuthSettings(Group):
     issuer: str
     audience: str
-    jwks_url: str
+    jwks_url: str | None = Field(default=None, description="without it, what the issuer's metadata names")
 
 
 class WalletSettings(Group):

@@ -6,35 +6,29 @@ refused.
 
 from __future__ import annotations
 
-import asyncio
-import time
-import warnings
-from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
-import httpx
-import structlog
 from emr_model.ledger.codes import Code
 from joserfc import jws, jwt
-from joserfc.errors import InvalidKeyIdError, InvalidKeyTypeError, JoseError, SecurityWarning, UnsupportedAlgorithmError
+from joserfc.errors import InvalidKeyIdError, JoseError, UnsupportedAlgorithmError
 from joserfc.jwa import JWSAlgModel
-from joserfc.jwk import ECKey, JWKRegistry, KeySet, KeySetSerialization, OKPKey, RSAKey
+from joserfc.jwk import RSAKey
 
+from emr_common.issuer_keys import IssuerUnreachable, PublicKey, PublishedKeys
 from emr_common.problems import Problem
 
-ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "Ed25519", "EdDSA")
 ALGORITHMS_BY_KEY = {
     "RSA": frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}),
     "P-256": frozenset({"ES256"}),
     "P-384": frozenset({"ES384"}),
+    "P-521": frozenset({"ES512"}),
     "Ed25519": frozenset({"Ed25519", "EdDSA"}),
+    "Ed448": frozenset({"Ed448", "EdDSA"}),
 }
+ALGORITHMS = frozenset().union(*ALGORITHMS_BY_KEY.values())
+ACCESS_TOKEN_TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
 LEEWAY_SECONDS = 30
-KEYS_STAY_FRESH_SECONDS = 300.0
-REFETCH_AFTER_SECONDS = 10.0
-FETCH_TIMEOUT_SECONDS = 5.0
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,72 +39,7 @@ class Claims:
     subject: str
 
 
-class IssuerUnreachable(Exception):
-    """The issuer's keys could not be fetched, and none are at hand."""
-
-
-class PublishedKeys:
-    """The issuer's JWKS: fetched when first needed, every five minutes, and early for an unknown ``kid`` (a rotation).
-
-    Early fetches are at least ten seconds apart, so that forged ``kid`` values cannot be turned against the issuer.
-    While the issuer is unreachable the last keys stay in use.
-    """
-
-    def __init__(self, url: str, client: httpx.AsyncClient) -> None:
-        self._url = url
-        self._client = client
-        self._keys: KeySet | None = None
-        self._fetched_at = 0.0
-        self._tried_at = float("-inf")
-        self._fetching = asyncio.Lock()
-
-    async def find(self, key_id: str) -> RSAKey | ECKey | OKPKey:
-        """Raises JoseError when the issuer publishes no usable key of that id, IssuerUnreachable when there is no way
-        to know.
-        """
-        if self._is_stale():
-            await self._fetch(at_most_once_in=1.0 if self._keys is None else REFETCH_AFTER_SECONDS)
-        try:
-            return self._pick(key_id)
-        except InvalidKeyIdError:
-            await self._fetch(at_most_once_in=REFETCH_AFTER_SECONDS)
-            return self._pick(key_id)
-
-    def _is_stale(self) -> bool:
-        return self._keys is None or time.monotonic() - self._fetched_at > KEYS_STAY_FRESH_SECONDS
-
-    def _pick(self, key_id: str) -> RSAKey | ECKey | OKPKey:
-        if self._keys is None:
-            raise IssuerUnreachable
-        for key in self._keys:
-            if key.kid == key_id and isinstance(key, RSAKey | ECKey | OKPKey):
-                return key
-        raise InvalidKeyIdError
-
-    async def _fetch(self, *, at_most_once_in: float) -> None:
-        async with self._fetching:
-            if time.monotonic() - self._tried_at < at_most_once_in:
-                return
-            self._tried_at = time.monotonic()
-            try:
-                answer = await self._client.get(self._url, timeout=FETCH_TIMEOUT_SECONDS)
-                self._keys = _usable(answer.raise_for_status().json())
-                self._fetched_at = time.monotonic()
-            except (httpx.HTTPError, JoseError, ValueError, TypeError, KeyError) as error:
-                log.warning("issuer_keys_not_fetched", failure=type(error).__name__)
-
-
-def _usable(published: KeySetSerialization) -> KeySet:
-    """The set without keys that the library warns of, such as RSA under 2048 bits."""
-    keys = []
-    for one in published["keys"]:
-        with warnings.catch_warnings(), suppress(SecurityWarning, InvalidKeyTypeError):
-            warnings.simplefilter("error", SecurityWarning)
-            keys.append(JWKRegistry.import_key(one))
-    return KeySet(keys)
-
-
-class _Algorithms(jws.JWSRegistry):
+class Algorithms(jws.JWSRegistry):
     def get_alg(self, name: str) -> JWSAlgModel:
         """Without the library's warning that ``EdDSA`` names no curve (RFC 9864): here the key's curve decides."""
         if name not in ALGORITHMS:
@@ -123,7 +52,6 @@ class TokenVerifier:
 
     def __init__(self, issuer: str, audience: str, keys: PublishedKeys) -> None:
         self._keys = keys
-        self._registry = _Algorithms()
         self._claims = jwt.JWTClaimsRegistry(
             leeway=LEEWAY_SECONDS,
             iss={"essential": True, "value": issuer},
@@ -133,27 +61,21 @@ class TokenVerifier:
         )
 
     async def verify(self, token: str) -> Claims:
-        """Raises Problem TOKEN_INVALID for any token that does not hold, LEDGER-independent 503 when keys cannot be
-        had.
-        """
+        """Raises Problem TOKEN_INVALID for any token that does not hold, ISSUER_UNAVAILABLE when keys cannot be had."""
         try:
-            key = await self._keys.find(_key_id(token))
-            claims = self._verified(token, key)
+            key = await self._keys.find(key_id_of(token))
+            decoded = verified(token, key)
+            _check_type(decoded.header)
+            self._claims.validate(decoded.claims)
         except IssuerUnreachable:
             raise Problem(Code.ISSUER_UNAVAILABLE) from None
-        except (JoseError, ValueError, TypeError):
+        except (JoseError, ValueError, TypeError, RecursionError):
             raise refused() from None
-        return Claims(claims["iss"], claims["sub"])
-
-    def _verified(self, token: str, key: RSAKey | ECKey | OKPKey) -> jwt.Claims:
-        decoded = jwt.decode(token, key, registry=self._registry)
-        if decoded.header["alg"] not in _algorithms_of(key):
-            raise JoseError("the algorithm is not one of the key")
-        self._claims.validate(decoded.claims)
-        return decoded.claims
+        return Claims(decoded.claims["iss"], decoded.claims["sub"])
 
 
-def _key_id(token: str) -> str:
+def key_id_of(token: str) -> str:
+    """The ``kid`` that a token claims, before anything of it is verified. Raises JoseError or ValueError."""
     header = jws.extract_compact(token.encode("ascii")).headers()
     key_id = header.get("kid")
     if not isinstance(key_id, str):
@@ -161,10 +83,26 @@ def _key_id(token: str) -> str:
     return key_id
 
 
-def _algorithms_of(key: RSAKey | ECKey | OKPKey) -> frozenset[str]:
-    if isinstance(key, RSAKey):
-        return ALGORITHMS_BY_KEY["RSA"]
-    return ALGORITHMS_BY_KEY.get(key.curve_name, frozenset())
+def verified(token: str, key: PublicKey) -> jwt.Token:
+    """The token, whose signature is the key's by an algorithm of that key. Its claims are yet to be validated. Raises
+    JoseError or ValueError.
+    """
+    decoded = jwt.decode(token, key, registry=Algorithms())
+    if decoded.header["alg"] not in _algorithms_of(key):
+        raise UnsupportedAlgorithmError
+    return decoded
+
+
+def _algorithms_of(key: PublicKey) -> frozenset[str]:
+    """By type and curve; a key that is published with ``alg`` is for that one alone (RFC 7517, 4.4)."""
+    fitting = ALGORITHMS_BY_KEY.get("RSA" if isinstance(key, RSAKey) else key.curve_name, frozenset())
+    return fitting if key.alg is None else fitting & {key.alg}
+
+
+def _check_type(header: dict[str, Any]) -> None:
+    """A token made for something else, such as a logout, is none for access (RFC 8725, 3.11)."""
+    if str(header.get("typ", "JWT")).lower() not in ACCESS_TOKEN_TYPES:
+        raise UnsupportedAlgorithmError
 
 
 def refused() -> Problem:

@@ -11,10 +11,11 @@ import httpx
 import pytest
 from emr_common.auth import Authenticator, CallerDep, require
 from emr_common.http import create_app
+from emr_common.issuer_keys import PublishedKeys
 from emr_common.readiness import Readiness
 from emr_common.sealing import WrappingKey
 from emr_common.settings import Settings
-from emr_common.tokens import PublishedKeys, TokenVerifier
+from emr_common.tokens import TokenVerifier
 from emr_common.wallet import Caller, Wallet
 from emr_model.ledger.functions import Role
 from fastapi import APIRouter, Depends

@@ -9,8 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 import pytest_asyncio
+from emr_common.issuer_keys import PublishedKeys
 from emr_common.problems import Problem
-from emr_common.tokens import PublishedKeys, TokenVerifier
+from emr_common.tokens import TokenVerifier
 from emr_deploy.clients import audience, client_secret, issuer_url
 from emr_deploy.issuer import Issuer, create_app
 from emr_deploy.secrets import make_secrets
