@@ -116,10 +116,29 @@ async def test_headers_that_do_not_fit_are_refused(
     assert refusal.message.startswith(f"error validating proposal: {message}")
 
 
-async def test_the_age_of_a_proposal_does_not_matter_to_the_peer(calls: raw.Calls, somebody: SigningIdentity) -> None:
-    proposed = raw.proposal(somebody, "get", "k", timestamp=raw.timestamp(-86_400))
+@pytest.mark.parametrize("offset_seconds", [-1000, 1000])
+async def test_a_proposal_from_another_time_is_turned_away_before_the_endorser(
+    calls: raw.Calls, somebody: SigningIdentity, offset_seconds: float
+) -> None:
+    proposed = raw.proposal(somebody, "get", "k", timestamp=raw.timestamp(offset_seconds))
+    refusal = await raw.refusal_of(calls.endorser.ProcessProposal(proposed))
+    assert (refusal.code, refusal.message.partition(" timestamp ")[0]) == (
+        grpc.StatusCode.UNKNOWN,
+        "request unauthorized due to incorrect",
+    )
+    refusal = await raw.refusal_of(calls.gateway.Evaluate(raw.evaluate(proposed, ["HospitalA"])))
+    assert refusal.code is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_proposal_some_minutes_old_is_endorsed(calls: raw.Calls, somebody: SigningIdentity) -> None:
+    proposed = raw.proposal(somebody, "get", "k", timestamp=raw.timestamp(-800))
     answer = await calls.gateway.Evaluate(raw.evaluate(proposed))
     assert answer.result.status == 200
+
+
+async def test_a_proposal_without_a_time_is_turned_away(calls: raw.Calls, somebody: SigningIdentity) -> None:
+    proposed = raw.proposal(somebody, "get", "k", timestamp=None)
+    assert (await raw.refusal_of(calls.endorser.ProcessProposal(proposed))).code is grpc.StatusCode.UNKNOWN
 
 
 @pytest.mark.parametrize(

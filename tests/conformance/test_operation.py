@@ -30,37 +30,6 @@ async def gateway_of_devnet(devnet: Devnet) -> AsyncIterator[Gateway]:
         yield gateway
 
 
-async def test_a_kill_loses_nothing_that_was_acknowledged_and_the_chain_goes_on(tmp_path: Path) -> None:
-    async with running_devnet(tmp_path) as devnet:
-        signer = devnet.member(A)
-        acknowledged: list[str] = []
-
-        async def write_until_killed(worker: int) -> None:
-            async with devnet.gateway(A, Timeouts(endorse=2, submit=2, commit_status=2, connect=1)) as gateway:
-                client = Client(gateway, signer)
-                for number in range(10_000):
-                    try:
-                        status = await client.submit("put", f"w{worker}-{number:05}", "v")
-                    except HlfError:
-                        return
-                    acknowledged.append(status.transaction_id)
-
-        for _ in range(3):
-            writing = [asyncio.create_task(write_until_killed(worker)) for worker in range(4)]
-            await asyncio.sleep(0.7)
-            await devnet.kill()
-            await asyncio.gather(*writing)
-            await devnet.start()
-        async with devnet.gateway(A) as gateway, devnet.gateway(B) as gateway_b:
-            for hospital in (Client(gateway, signer), Client(gateway_b, signer)):
-                statuses = await asyncio.gather(*(hospital.status(one) for one in acknowledged))
-                assert {status.validation_code for status in statuses} == {0}
-            await Client(gateway, signer).submit("put", "after", "v")
-        assert len(acknowledged) > 20
-        heights = {one["height"] for one in (await devnet.status())["organizations"]}
-        assert heights == {(await devnet.status())["height"]}
-
-
 async def test_a_stop_is_clean_and_a_restart_keeps_private_data_between_endorsement_and_commit(tmp_path: Path) -> None:
     async with running_devnet(tmp_path) as devnet:
         signer, collection = devnet.member(A), f"_implicit_org_{A}"
@@ -157,6 +126,29 @@ def test_a_wrong_configuration_ends_devnet_with_one_line_that_names_the_field(
     assert code == 1
     assert message in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"FORMAT": "2\n"}, "its format is '2', and this devnet reads and writes format 1 only"),
+        ({"FORMAT": ""}, "its format is ''"),
+        ({"something": "else"}, "it holds files and no format number"),
+    ],
+)
+def test_a_data_folder_of_another_format_is_refused_in_one_line_and_left_alone(
+    tmp_path: Path, files: dict[str, str], message: str
+) -> None:
+    devnet = new_devnet(tmp_path)
+    data = tmp_path / "data"
+    data.mkdir()
+    for name, content in files.items():
+        (data / name).write_text(content)
+    code, said = devnet_says(devnet.write_config())
+    assert code == 1
+    assert f"devnet ends: {data}: {message}" in said
+    assert "Traceback" not in said
+    assert {file.name: file.read_text() for file in data.iterdir()} == files
 
 
 async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:

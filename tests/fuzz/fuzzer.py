@@ -47,6 +47,8 @@ class Fuzzer:
     checked_block: int = 0
     checked_log: int = 0
     first_size: int | None = None
+    first_messages: int = 0
+    largest_growth: int = 0
 
     @property
     def messages(self) -> int:
@@ -67,7 +69,7 @@ class Fuzzer:
             name = self.chance.choice(sorted(CHAINCODE_KINDS))
             kind = CHAINCODE_KINDS[name]
             paths = ["", *places(ChaincodeMessage, kind.make("0" * 64), kind.nested)]
-            recipe = self._recipe(name, paths, "nobody")
+            recipe = _random_edits(self.chance, name, paths, "nobody")
             try:
                 answer = await fuzzed.answer_to(self.bench, recipe)
             except Inapplicable:
@@ -95,14 +97,15 @@ class Fuzzer:
         assert not failures, f"{failures}: {log[self.checked_log :][-3000:]}"
         self.checked_log = len(log)
         size = psutil.Process(process.pid).memory_info().rss
-        self.first_size = self.first_size or size
-        assert size - self.first_size < LARGEST_GROWTH, f"devnet has grown to {size >> 20} MiB"
+        if self.first_size is None:
+            self.first_size, self.first_messages = size, self.messages
+        self.largest_growth = max(self.largest_growth, size - self.first_size)
+        assert self.largest_growth < LARGEST_GROWTH, f"devnet has grown to {size >> 20} MiB"
 
     async def _client_message(self) -> None:
         name = self.chance.choice(sorted(KINDS))
         kind = KINDS[name]
-        paths = ["", *places(kind.message, await kind.make(self.bench), kind.nested)]
-        recipe = self._recipe(name, paths, self.chance.choice(SIGN if kind.is_transaction else SIGN[:2]))
+        recipe = await random_recipe(self.chance, self.bench, name)
         try:
             valid, encoded = await prepared(self.bench, kind, recipe)
         except (Inapplicable, Malformed):
@@ -113,10 +116,6 @@ class Fuzzer:
             answer = await kind.send(replace(self.bench, patience=PATIENCE), encoded)
         assert signed or answer not in ACCEPTED, f"accepted without a signature: {recipe.line(devnet=answer)}"
         self._note(recipe, answer)
-
-    def _recipe(self, name: str, paths: list[str], sign: str) -> Recipe:
-        count = self.chance.choice((1, 1, 1, 2, 3))
-        return Recipe(name, tuple(random_edit(self.chance, self.chance.choice(paths)) for _ in range(count)), sign)
 
     def _note(self, recipe: Recipe, answer: str) -> None:
         assert not answer.startswith("broken"), recipe.line(devnet=answer)
@@ -135,3 +134,15 @@ class Fuzzer:
             chosen = [*firsts.values(), *others][:PER_KIND]
             kept += [(recipe, {"devnet": answer}) for recipe, answer in chosen]
         return kept
+
+
+async def random_recipe(chance: random.Random, bench: Bench, name: str) -> Recipe:
+    """For a message of clients, of the kind `name`."""
+    kind = KINDS[name]
+    paths = ["", *places(kind.message, await kind.make(bench), kind.nested)]
+    return _random_edits(chance, name, paths, chance.choice(SIGN if kind.is_transaction else SIGN[:2]))
+
+
+def _random_edits(chance: random.Random, name: str, paths: list[str], sign: str) -> Recipe:
+    count = chance.choice((1, 1, 1, 2, 3))
+    return Recipe(name, tuple(random_edit(chance, chance.choice(paths)) for _ in range(count)), sign)

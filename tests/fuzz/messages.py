@@ -27,7 +27,6 @@ from support.transactions import BOTH
 A, B = MSP_IDS
 ACCEPTED: Final = frozenset({"OK", "VALID", "blocks", "events", "waits"})
 """Every other answer is a refusal. `waits`: no answer yet, as a stream that has nothing to send or a status to come."""
-"""Bytes that are no such message at all: grpcio refuses them in front of devnet's own code, with UNKNOWN."""
 CALL_SECONDS = 20.0
 WAIT_SECONDS = 0.4
 """After which a call that may wait for something is taken to do so."""
@@ -131,19 +130,6 @@ def _read(kind: Kind, encoded: bytes) -> list[Any]:
             value = getattr(value, name)
         values.append(value)
     return values
-
-
-def panics_official_peers(kind: Kind, encoded: bytes) -> bool:
-    """Whether it is a transaction without actions, as seems to have ended a 3.1.5 peer once: its
-    `KeyLevelValidator.extractDependenciesForTx` takes the first action of every transaction in a block."""
-    if not kind.is_transaction:
-        return False
-    try:
-        request = gateway_pb2.SubmitRequest.FromString(encoded)
-        payload = common_pb2.Payload.FromString(request.prepared_transaction.payload)
-        return not transaction_pb2.Transaction.FromString(payload.data).actions
-    except DecodeError:
-        return False
 
 
 def _signed_again(bench: Bench, kind: Kind, encoded: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 import time
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from hlf_devnet.msp import IdentityError, MspRegistry, VerifiedIdentity
 from hlf_devnet.policy import ChannelPolicies
@@ -10,6 +10,7 @@ from hlf_devnet.policy import ChannelPolicies
 READERS: Final = "/Channel/Application/Readers"
 WRITERS: Final = "/Channel/Application/Writers"
 REVOCATIONS_SECONDS: Final = 0.05
+TIME_WINDOW_SECONDS: Final = 900.0
 
 
 class AccessDenied(Exception):
@@ -18,12 +19,19 @@ class AccessDenied(Exception):
 
 class AccessControl:
     """Checks for one channel. Nothing here looks at expiry but `is_expired`: where Fabric refuses expired callers
-    differs from service to service."""
+    differs from service to service. `time_window_seconds`: how far a message's timestamp may be from now."""
 
-    def __init__(self, channel: str, msps: MspRegistry, policies: ChannelPolicies) -> None:
+    def __init__(
+        self,
+        channel: str,
+        msps: MspRegistry,
+        policies: ChannelPolicies,
+        time_window_seconds: float = TIME_WINDOW_SECONDS,
+    ) -> None:
         self.channel = channel
         self.msps = msps
         self.policies = policies
+        self.time_window_seconds = time_window_seconds
         self._revocations_due = 0.0
 
     @property
@@ -37,6 +45,11 @@ class AccessControl:
             self._revocations_due = now + REVOCATIONS_SECONDS
             self.msps.reload_revocations()
         return self.msps.validate(identity)
+
+    def is_timely(self, timestamp: Any) -> bool:
+        """Of a `google.protobuf.Timestamp`; a missing one is that of 1970."""
+        sent = timestamp.seconds + timestamp.nanos / 1e9
+        return bool(abs(time.time() - sent) <= self.time_window_seconds)
 
     def check(self, policy: str, identity: bytes, message: bytes, signature: bytes) -> VerifiedIdentity:
         """The caller, who signed `message` and satisfies `policy`; raises AccessDenied."""

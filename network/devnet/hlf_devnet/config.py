@@ -106,7 +106,7 @@ class Control(Section):
 
 
 class Limits(Section):
-    """Fabric's defaults (core.yaml `peer.limits`, `peer.gateway`, `chaincode.executetimeout`)."""
+    """Fabric's defaults (core.yaml `peer.limits`, `peer.gateway`, `peer.authentication`, `chaincode`)."""
 
     gateway_calls: int = Field(default=500, ge=0)
     deliver_streams: int = Field(default=2500, ge=0)
@@ -114,7 +114,7 @@ class Limits(Section):
     execute_timeout_seconds: float = Field(default=30, gt=0)
     endorsement_timeout_seconds: float = Field(default=30, gt=0)
     total_query_limit: int = Field(default=100_000, ge=1)
-    seek_time_window_seconds: float = Field(default=900, gt=0)
+    time_window_seconds: float = Field(default=900, gt=0)
 
 
 class DevnetConfig(Section):

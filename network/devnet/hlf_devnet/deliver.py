@@ -4,7 +4,6 @@ A client sends a signed SeekInfo, gets the blocks from `start` to `stop`, then a
 """
 
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from fabric_protos.common import common_pb2
@@ -35,9 +34,8 @@ class _Ended(Exception):
 class DeliverService:
     """Its methods yield serialized DeliverResponses: a block is sent on as it is stored, without being decoded."""
 
-    def __init__(self, peer: Peer, seek_time_window_seconds: float) -> None:
+    def __init__(self, peer: Peer) -> None:
         self._peer = peer
-        self._seek_time_window_seconds = seek_time_window_seconds
 
     def Deliver(self, envelopes: AsyncIterator[Any], _: Any) -> AsyncIterator[bytes]:  # noqa: N802  protobuf's name
         return self._serve(envelopes, _render_block)
@@ -93,10 +91,7 @@ class DeliverService:
             raise _Ended(common_pb2.BAD_REQUEST) from error
 
     def _is_timely(self, channel_header: Any) -> bool:
-        if not channel_header.HasField("timestamp"):
-            return False
-        sent = channel_header.timestamp.seconds + channel_header.timestamp.nanos / 1e9
-        return bool(abs(datetime.now(UTC).timestamp() - sent) <= self._seek_time_window_seconds)
+        return bool(channel_header.HasField("timestamp")) and self._peer.access.is_timely(channel_header.timestamp)
 
     def _check_access(self, envelope: Any, creator: bytes) -> None:
         """Again before each block: a certificate may expire or be revoked meanwhile."""

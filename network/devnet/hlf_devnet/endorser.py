@@ -13,7 +13,7 @@ from hlf_devnet.chaincode_session import ChaincodeError, RequestRefused
 from hlf_devnet.identities import VerifiedIdentity
 from hlf_devnet.peer import SYSTEM_CHAINCODES, Peer
 from hlf_devnet.proposal import MalformedMessage, Proposal, unpack
-from hlf_devnet.proposal_checks import ProposalRefused, check
+from hlf_devnet.proposal_checks import ProposalRefused, check, check_time
 from hlf_devnet.simulator import SimulationError, SimulationResult, Simulator
 from hlf_devnet.statuses import RpcError, ServicerContext, abort
 from hlf_devnet.system_chaincodes import SystemChaincodes
@@ -48,6 +48,9 @@ class Endorser:
 
     async def process(self, proposal: Proposal, *, sign: bool = True) -> Endorsed:
         """What `ProcessProposal` answers; raises ProposalRefused. With `sign` false nothing is kept or signed."""
+        check_time(proposal, self._peer.access)
+        if proposal.fault:
+            raise ProposalRefused(proposal.fault)
         if proposal.channel_id not in ("", self._peer.channel):
             return _failure(f"channel '{proposal.channel_id}' not found")
         caller = check(proposal, self._peer)

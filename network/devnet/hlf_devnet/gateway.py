@@ -50,9 +50,9 @@ class Gateway:
         targets = list(request.target_organizations)
         protected = proposal.has_transient_data and not targets
         home = self._peer.msp_id
-        candidates = evaluators(self._members(), home, proposal.chaincode, [home] if protected else targets)
+        candidates = evaluators(self._members(), home, proposal.called, [home] if protected else targets)
         if not candidates:
-            text = f"no peers available to evaluate chaincode {proposal.chaincode} in channel {proposal.channel_id}"
+            text = f"no peers available to evaluate chaincode {proposal.called} in channel {proposal.channel_id}"
             advice = "no endorsers found in the gateway's organization; retry specifying target organization(s) to "
             raise RpcError(Code.FAILED_PRECONDITION, f"{advice}protect transient data: {text}" if protected else text)
         return gateway_pb2.EvaluateResponse(result=await _first_answer(candidates, proposal))
@@ -60,7 +60,8 @@ class Gateway:
     async def endorse(self, request: Any) -> Any:
         proposal = _proposal_of(request, "")
         if request.endorsing_organizations:
-            layout = named_layout(self._members(), proposal.chaincode, request.endorsing_organizations)
+            members = self._members() if proposal.channel_id == self._peer.channel else {}
+            layout = named_layout(members, proposal.called, request.endorsing_organizations)
             collected, layouts = Collected(), [layout]
         else:
             collected, layouts = await self._plan(proposal)
@@ -74,8 +75,8 @@ class Gateway:
     async def _plan(self, proposal: Proposal) -> tuple[Collected, list[frozenset[str]]]:
         """Asks the own peer first: what it simulated tells which policies count."""
         members = self._members()
-        await at_one_height([endorser for endorser in members.values() if endorser.peer.endorses(proposal.chaincode)])
-        if proposal.channel_id != self._peer.channel or not self._peer.endorses(proposal.chaincode):
+        await at_one_height([endorser for endorser in members.values() if endorser.peer.endorses(proposal.called)])
+        if proposal.channel_id != self._peer.channel or not self._peer.endorses(proposal.called):
             raise no_endorser(proposal)
         answer = await ask(self._home, proposal)
         if isinstance(answer, Failure):
@@ -189,12 +190,12 @@ class GatewayService:
 
 
 def _proposal_of(request: Any, prefix: str) -> Proposal:
-    """With a `prefix`, as for evaluation, the proposal must name a channel."""
+    """With a `prefix`, as for evaluation, the proposal must name a channel and a chaincode."""
     if not request.proposed_transaction.proposal_bytes:
         text = f"{prefix}a signed proposal is required" if prefix else _NO_PROPOSAL
         raise RpcError(Code.INVALID_ARGUMENT, text)
     try:
-        return unpack(request.proposed_transaction, needs_channel=bool(prefix))
+        return unpack(request.proposed_transaction, to_evaluate=bool(prefix))
     except MalformedMessage as error:
         raise RpcError(Code.INVALID_ARGUMENT, f"{prefix}{error}") from error
 

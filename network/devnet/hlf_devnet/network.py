@@ -9,6 +9,7 @@ from typing import Any, Self
 from hlf.crypto import private_key_from_pem
 from hlf.identity import SigningIdentity
 
+from hlf_devnet import data_format
 from hlf_devnet.access import AccessControl
 from hlf_devnet.config import Chaincode, ConfigError, DevnetConfig
 from hlf_devnet.endorser import Endorser
@@ -38,7 +39,7 @@ class Network:
         self._orderer = orderer
         policies = ChannelPolicies(config_of(orderer.block_bytes(0)), msps)
         orderer.use_policies(policies)
-        self._access = AccessControl(config.channel, msps, policies)
+        self._access = AccessControl(config.channel, msps, policies, config.limits.time_window_seconds)
         self._validator = Validator(config.channel, msps, policies)
         self._faults = Faults()
         self._running: dict[str, RunningOrganization] = {}
@@ -53,6 +54,7 @@ class Network:
         folders = {member.msp_id: member.msp_dir for member in config.organizations}
         msps = MspRegistry.from_dirs({**folders, config.orderer.msp_id: config.orderer.msp_dir})
         batch = BatchSettings(config.batch.timeout_ms, config.batch.max_messages, config.batch.max_bytes)
+        data_format.claim(config.data_dir)
         folder = config.data_dir / "orderer"
         folder.mkdir(parents=True, exist_ok=True)
         genesis = genesis_block(_channel_settings(config, msps, batch))

@@ -72,7 +72,7 @@ class RunningOrganization:
         """Starts answering clients; raises AddressInUse."""
         limits = self._config.limits
         gateway = GatewayService(Gateway(self.endorser, members, orderer))
-        deliver = DeliverService(self.peer, limits.seek_time_window_seconds)
+        deliver = DeliverService(self.peer)
         services = [
             gateway_service(gateway, limits),
             deliver_service(deliver, limits),

@@ -174,4 +174,4 @@ def no_endorser(proposal: Proposal) -> RpcError:
             "no endorsers found in the gateway's organization; retry specifying endorsing organization(s) to protect "
             "transient data",
         )
-    return _no_combination(f"No metadata was found for chaincode {proposal.chaincode} in channel {proposal.channel_id}")
+    return _no_combination(f"No metadata was found for chaincode {proposal.called} in channel {proposal.channel_id}")

@@ -18,13 +18,19 @@ class MalformedMessage(Exception):
 @dataclass(frozen=True, slots=True)
 class Proposal:
     """`hash`: SHA-256 of channel header, signature header and the payload without transient data, as it stands in a
-    `ProposalResponsePayload`. `public_payload`: that payload, as it will stand in the transaction."""
+    `ProposalResponsePayload`. `public_payload`: that payload, as it will stand in the transaction.
+
+    A chaincode is named twice: endorsers run `chaincode`, gateways look for peers that have `called`. `fault`: what an
+    endorser finds missing, though a gateway passes it on; empty if nothing is.
+    """
 
     signed: Any
     header: Any
     channel_header: Any
     signature_header: Any
     chaincode: str
+    called: str
+    fault: str
     input: Any
     public_payload: bytes
     has_transient_data: bool
@@ -51,42 +57,54 @@ def decode(message: type[Decoded], encoded: bytes) -> Decoded:
         raise MalformedMessage(f"error unmarshalling {name}: proto: cannot parse invalid wire-format data") from error
 
 
-def unpack(signed: Any, *, needs_channel: bool = False) -> Proposal:
-    """The parts of a `peer.SignedProposal`; nothing is judged yet but that they are there. Raises MalformedMessage."""
+def unpack(signed: Any, *, to_evaluate: bool = False) -> Proposal:
+    """The parts of a `peer.SignedProposal`, of which nothing is judged yet. Raises MalformedMessage, with `to_evaluate`
+    also where it lacks what a gateway needs for an evaluation."""
     proposal = decode(proposal_pb2.Proposal, signed.proposal_bytes)
     header = decode(common_pb2.Header, proposal.header)
     channel_header = decode(common_pb2.ChannelHeader, header.channel_header)
     signature_header = decode(common_pb2.SignatureHeader, header.signature_header)
     payload = decode(proposal_pb2.ChaincodeProposalPayload, proposal.payload)
-    if needs_channel and not channel_header.channel_id:
-        raise MalformedMessage("no channel id provided")
+    extension = decode(proposal_pb2.ChaincodeHeaderExtension, channel_header.extension)
+    specification = decode(chaincode_pb2.ChaincodeInvocationSpec, payload.input)
+    if to_evaluate:
+        _require_names(channel_header.channel_id, specification)
     public_payload = proposal_pb2.ChaincodeProposalPayload(input=payload.input).SerializeToString()
     return Proposal(
         signed=signed,
         header=header,
         channel_header=channel_header,
         signature_header=signature_header,
-        chaincode=_chaincode_name(channel_header),
-        input=_chaincode_input(payload),
+        chaincode=extension.chaincode_id.name,
+        called=specification.chaincode_spec.chaincode_id.name,
+        fault=_fault(extension, specification),
+        input=specification.chaincode_spec.input,
         public_payload=public_payload,
         has_transient_data=bool(payload.TransientMap),
         hash=crypto.sha256(header.channel_header, header.signature_header, public_payload),
     )
 
 
-def _chaincode_name(channel_header: Any) -> str:
-    extension = decode(proposal_pb2.ChaincodeHeaderExtension, channel_header.extension)
+def _require_names(channel: str, specification: Any) -> None:
+    if not channel:
+        raise MalformedMessage("no channel id provided")
+    called = specification.chaincode_spec
+    for is_there, what in (
+        (specification.HasField("chaincode_spec"), "spec"),
+        (called.HasField("chaincode_id"), "id"),
+        (called.chaincode_id.name, "name"),
+    ):
+        if not is_there:
+            raise MalformedMessage(f"no chaincode {what} is provided, channel id [{channel}]")
+
+
+def _fault(extension: Any, specification: Any) -> str:
     if not extension.HasField("chaincode_id"):
-        raise MalformedMessage("ChaincodeHeaderExtension.ChaincodeId is nil")
+        return "ChaincodeHeaderExtension.ChaincodeId is nil"
     if not extension.chaincode_id.name:
-        raise MalformedMessage("ChaincodeHeaderExtension.ChaincodeId.Name is empty")
-    return str(extension.chaincode_id.name)
-
-
-def _chaincode_input(payload: Any) -> Any:
-    specification = decode(chaincode_pb2.ChaincodeInvocationSpec, payload.input)
+        return "ChaincodeHeaderExtension.ChaincodeId.Name is empty"
     if not specification.HasField("chaincode_spec"):
-        raise MalformedMessage("chaincode invocation spec did not contain chaincode spec")
+        return "chaincode invocation spec did not contain chaincode spec"
     if not specification.chaincode_spec.HasField("input"):
-        raise MalformedMessage("chaincode input did not contain any input")
-    return specification.chaincode_spec.input
+        return "chaincode input did not contain any input"
+    return ""

@@ -1,11 +1,12 @@
 """Whether a peer processes a proposal at all: Fabric's checks of headers, caller, repetition and access."""
 
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final
 
 from fabric_protos.common import common_pb2
 from hlf import crypto
 
-from hlf_devnet.access import WRITERS, AccessDenied, is_expired
+from hlf_devnet.access import WRITERS, AccessControl, AccessDenied, is_expired
 from hlf_devnet.identities import VerifiedIdentity
 from hlf_devnet.msp import IdentityError
 from hlf_devnet.peer import SYSTEM_CHAINCODES, Peer
@@ -25,12 +26,30 @@ _UNREADABLE: Final = frozenset(
 
 
 class ProposalRefused(Exception):
-    """The proposal is not one that this peer processes. `before_processing`: an expired caller, which a Fabric peer
-    turns away in front of its endorser; a gateway then takes the peer for unavailable."""
+    """The proposal is not one that this peer processes. `before_processing`: an expired caller or another time, which a
+    Fabric peer turns away in front of its endorser; a gateway then takes the peer for unavailable."""
 
     def __init__(self, message: str, *, before_processing: bool = False) -> None:
         super().__init__(message)
         self.before_processing = before_processing
+
+
+def check_time(proposal: Proposal, access: AccessControl) -> None:
+    """Raises ProposalRefused if its timestamp is missing or too far from this machine's clock."""
+    timestamp = proposal.channel_header.timestamp
+    if not access.is_timely(timestamp):
+        raise ProposalRefused(
+            f"request unauthorized due to incorrect timestamp {_told(timestamp)}, peer time "
+            f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}, peer.authentication.timewindow {access.time_window_seconds:g}s",
+            before_processing=True,
+        )
+
+
+def _told(timestamp: Any) -> str:
+    try:
+        return str(timestamp.ToJsonString())
+    except ValueError:
+        return f"{timestamp.seconds} s"
 
 
 def check(proposal: Proposal, peer: Peer) -> VerifiedIdentity:

@@ -190,7 +190,7 @@ def _core(builder: Path) -> dict[str, Any]:
                 "reConnectBackoffThreshold": "2s",
             },
             "handlers": {
-                "authFilters": [{"name": "DefaultAuth"}, {"name": "ExpirationCheck"}],
+                "authFilters": [{"name": "DefaultAuth"}, {"name": "ExpirationCheck"}, {"name": "TimeWindowCheck"}],
                 "decorators": [{"name": "DefaultDecorator"}],
                 "endorsers": {"escc": {"name": "DefaultEndorsement"}},
                 "validators": {"vscc": {"name": "DefaultValidation"}},
