@@ -19,7 +19,7 @@ from emr_deploy.supervisor import Supervisor
 Check = Callable[[], Awaitable[bool]]
 Say = Callable[[str], None]
 
-READY_SECONDS = 90.0
+READY_SECONDS = 240.0
 POLL_SECONDS = 0.1
 TRIES_PER_LOOK = 20
 RESTARTING_SECONDS = 20.0
