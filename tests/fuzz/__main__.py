@@ -45,7 +45,10 @@ async def against_both(folder: Path, seconds: float, seed: int) -> None:
     async with running_devnet(folder / "devnet") as devnet, bench_on(devnet) as bench:
         while time.monotonic() < end:
             async with running_fabric(folder / f"fabric-{next(networks)}") as fabric, bench_on(fabric) as official:
-                await comparison.run(bench, official, end)
+                await comparison.run(bench, official, end - seconds * CHAINCODE_SHARE)
+                if time.monotonic() > end - seconds * CHAINCODE_SHARE:
+                    async with fuzzed_chaincode(devnet) as fuzzed, fuzzed_chaincode(fabric) as fuzzed_official:
+                        await comparison.run_chaincode((bench, fuzzed), (official, fuzzed_official), end)
     tell(comparison.answers)
     print(f"{comparison.answers.total()} messages to both")
     for what, lines in (

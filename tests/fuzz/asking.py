@@ -15,6 +15,8 @@ from fuzz.messages import KINDS, Bench, prepared
 from fuzz.recipes import Recipe
 from support.fabric import Fabric
 
+ENDED = "a process ended"
+"""What a message did to official peers that they do not survive. They are not asked again."""
 ATTEMPTS = 3
 """Certificates and signatures differ from message to message: a change can by chance be none, or meet another byte."""
 

@@ -8,10 +8,12 @@ import random
 import re
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from fuzz.asking import client_answer, insistent, is_refused
-from fuzz.fuzzer import random_recipe
+from fuzz.asking import ENDED, Ask, client_answer, insistent, is_refused
+from fuzz.chaincode import CHAINCODE_KINDS, FuzzedChaincode
+from fuzz.fuzzer import random_chaincode_recipe, random_recipe
 from fuzz.layout import Inapplicable
 from fuzz.messages import KINDS, Bench
 from fuzz.recipes import Recipe
@@ -19,7 +21,6 @@ from fuzz.wire import Malformed
 from hlf.errors import HlfError
 from support.fabric import Fabric
 
-ENDED = "a process ended"
 PANIC = re.compile(r"^panic: (.*)\n[\s\S]*?^github\.com/hyperledger/fabric/([^\n(]*\)?[^\n(]*)", re.MULTILINE)
 
 
@@ -35,19 +36,41 @@ class Comparison:
     fatal: list[str] = field(default_factory=list)
 
     async def run(self, devnet: Bench, official: Bench, end: float) -> None:
-        """Until `end` of the monotonic clock, or until an official process has ended."""
+        """Messages of clients, until `end` of the monotonic clock or until an official process has ended."""
+
+        async def ask(recipe: Recipe) -> str:
+            return await client_answer(devnet, recipe)
+
+        async def ask_official(recipe: Recipe) -> str:
+            answer = await client_answer(official, recipe)
+            return ENDED if ended_processes(official) else answer
+
         while time.monotonic() < end and not ended_processes(official):
             recipe = await random_recipe(self.chance, devnet, self.chance.choice(sorted(KINDS)))
-            try:
-                await self._compare(recipe, devnet, official)
-            except (Inapplicable, Malformed):
-                continue
+            with suppress(Inapplicable, Malformed):
+                await self._compare(recipe, ask, ask_official, official)
 
-    async def _compare(self, recipe: Recipe, devnet: Bench, official: Bench) -> None:
-        answer = await client_answer(devnet, recipe)
-        told = await self._told_by(official, recipe, answer)
+    async def run_chaincode(
+        self, devnet: tuple[Bench, FuzzedChaincode], official: tuple[Bench, FuzzedChaincode], end: float
+    ) -> None:
+        """Messages of a chaincode."""
+
+        async def ask(recipe: Recipe) -> str:
+            return await devnet[1].answer_to(devnet[0], recipe)
+
+        async def ask_official(recipe: Recipe) -> str:
+            return await official[1].answer_to(official[0], recipe)
+
+        while time.monotonic() < end and not ended_processes(official[0]):
+            recipe = random_chaincode_recipe(self.chance, self.chance.choice(sorted(CHAINCODE_KINDS)))
+            with suppress(Inapplicable, Malformed):
+                await self._compare(recipe, ask, ask_official, official[0])
+
+    async def _compare(self, recipe: Recipe, ask: Ask, ask_official: Ask, official: Bench) -> None:
+        answer = await ask(recipe)
+        told = await self._told_by(official, ask_official, recipe, answer)
         if is_refused(recipe, told) != is_refused(recipe, answer):
-            answer = await client_answer(devnet, recipe)
+            answer = await ask(recipe)
         self.answers[recipe.kind, answer, told] += 1
         line = recipe.line(devnet=answer, official=told)
         if is_refused(recipe, told) and not is_refused(recipe, answer):
@@ -57,11 +80,7 @@ class Comparison:
         if told == ENDED:
             self.fatal.append(f"{' '.join(map(panic_of, ended_processes(official)))}: {line}")
 
-    async def _told_by(self, official: Bench, recipe: Recipe, devnet: str) -> str:
-        async def ask(recipe: Recipe) -> str:
-            answer = await client_answer(official, recipe)
-            return ENDED if ended_processes(official) else answer
-
+    async def _told_by(self, official: Bench, ask: Ask, recipe: Recipe, devnet: str) -> str:
         def is_settled(answer: str) -> bool:
             return answer == ENDED or is_refused(recipe, answer) == is_refused(recipe, devnet)
 

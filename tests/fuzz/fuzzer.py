@@ -66,10 +66,7 @@ class Fuzzer:
         """Messages of a chaincode, one after the other."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            name = self.chance.choice(sorted(CHAINCODE_KINDS))
-            kind = CHAINCODE_KINDS[name]
-            paths = ["", *places(ChaincodeMessage, kind.make("0" * 64), kind.nested)]
-            recipe = _random_edits(self.chance, name, paths, "nobody")
+            recipe = random_chaincode_recipe(self.chance, self.chance.choice(sorted(CHAINCODE_KINDS)))
             try:
                 answer = await fuzzed.answer_to(self.bench, recipe)
             except Inapplicable:
@@ -141,6 +138,12 @@ async def random_recipe(chance: random.Random, bench: Bench, name: str) -> Recip
     kind = KINDS[name]
     paths = ["", *places(kind.message, await kind.make(bench), kind.nested)]
     return _random_edits(chance, name, paths, chance.choice(SIGN if kind.is_transaction else SIGN[:2]))
+
+
+def random_chaincode_recipe(chance: random.Random, name: str) -> Recipe:
+    kind = CHAINCODE_KINDS[name]
+    paths = ["", *places(ChaincodeMessage, kind.make("0" * 64), kind.nested)]
+    return _random_edits(chance, name, paths, "nobody")
 
 
 def _random_edits(chance: random.Random, name: str, paths: list[str], sign: str) -> Recipe:

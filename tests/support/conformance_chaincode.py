@@ -9,6 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from hlf.blocks import composite_key, split_composite_key
 from hlf.chaincode import ChaincodeServer, ContractError, PeerRefused, Response, Stub, serve
 from hlf.policies import parse
 
@@ -136,6 +137,65 @@ async def put_with_policy(stub: Stub, args: list[str]) -> Any:
     return None
 
 
+async def put_composite(stub: Stub, args: list[str]) -> Any:
+    """type attribute …, in one key; with transient `value` in hospital A's collection, else in public state."""
+    key = composite_key(args[0], args[1:])
+    if "value" in stub.transient:
+        stub.put_private_data("_implicit_org_HospitalA", key, stub.transient["value"])
+    else:
+        stub.put_state(key, b"v")
+    return None
+
+
+async def partial(stub: Stub, args: list[str]) -> Any:
+    """type attribute …: the keys that begin with these parts."""
+    found = stub.get_state_by_partial_composite_key(args[0], args[1:])
+    return [_parts(item.key) async for item in found]
+
+
+async def partial_page(stub: Stub, args: list[str]) -> Any:
+    """size bookmark type attribute …"""
+    size, bookmark, *parts = args
+    found = await stub.get_composite_key_page(parts[0], parts[1:], page_size=int(size), bookmark=bookmark)
+    return {"keys": [_parts(item.key) for item in found.items], "bookmark": found.bookmark}
+
+
+async def private_partial(stub: Stub, args: list[str]) -> Any:
+    """collection type attribute …"""
+    found = stub.get_private_data_by_partial_composite_key(args[0], args[1], args[2:])
+    return [[_parts(item.key), item.value.decode()] async for item in found]
+
+
+async def get_private_many(stub: Stub, args: list[str]) -> Any:
+    """collection key …"""
+    return [_text(value) for value in await stub.get_private_data_many(args[0], args[1:])]
+
+
+async def put_private_with_policy(stub: Stub, args: list[str]) -> Any:
+    """collection key policy: the value is the transient `value`."""
+    stub.put_private_data(args[0], args[1], stub.transient["value"])
+    stub.set_private_data_validation_parameter(args[0], args[1], parse(args[2]))
+    return None
+
+
+async def policy_of(stub: Stub, args: list[str]) -> Any:
+    """key, or collection key: the policy as it was set, in hex."""
+    if len(args) == 1:
+        found = await stub.get_state_validation_parameter(args[0])
+    else:
+        found = await stub.get_private_data_validation_parameter(args[0], args[1])
+    return None if found is None else found.hex()
+
+
+async def query(stub: Stub, args: list[str]) -> Any:
+    return [item.key async for item in stub.get_query_result(args[0])]
+
+
+async def fail(stub: Stub, args: list[str]) -> Any:
+    """An error that nobody has thought of, with the argument in its text."""
+    raise RuntimeError(args[0])
+
+
 async def emit(stub: Stub, args: list[str]) -> Any:
     """key event payload: a write and an event."""
     stub.put_state(args[0], args[2].encode())
@@ -178,9 +238,15 @@ FUNCTIONS: dict[str, Function] = {
     for function in (
         put, get, get_many, increment, read_own_write, delete, range_, range_then_put, page, history, put_private,
         put_both, get_private, private_hash, private_range, delete_private, purge_private, set_policy, put_with_policy,
-        emit, bench, refuse, call, who, sleep,
+        put_composite, partial, partial_page, private_partial, get_private_many, put_private_with_policy, policy_of,
+        query, fail, emit, bench, refuse, call, who, sleep,
     )
 }  # fmt: skip
+
+
+def _parts(key: str) -> list[str]:
+    object_type, attributes = split_composite_key(key)
+    return [object_type, *attributes]
 
 
 def _text(value: bytes | None) -> str | None:

@@ -46,6 +46,7 @@ class Envelope:
     channel: str = CHANNEL
     nonce: bytes = field(default_factory=lambda: os.urandom(24))
     header: Mapping[str, Any] = field(default_factory=dict)
+    input: bytes = b"what was called"
     proposal_hash: bytes | None = None
 
     @property
@@ -71,7 +72,7 @@ class Envelope:
         )
 
     def transaction(self, header: Any) -> bytes:
-        proposal_payload = proposal_pb2.ChaincodeProposalPayload(input=b"").SerializeToString()
+        proposal_payload = proposal_pb2.ChaincodeProposalPayload(input=self.input).SerializeToString()
         response = self.response_payload(header, proposal_payload)
         endorsements = [
             proposal_response_pb2.Endorsement(endorser=each.serialized, signature=each.sign(response + each.serialized))

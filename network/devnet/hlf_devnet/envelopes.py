@@ -101,6 +101,8 @@ def endorsed_action(found: Headers) -> Any:
     if not signature_header.nonce or not signature_header.creator:
         raise InvalidTransaction(bad, "no nonce or creator in the action")
     payload = _parsed(transaction_pb2.ChaincodeActionPayload, only.payload, bad)
+    if not payload.chaincode_proposal_payload:
+        raise InvalidTransaction(bad, "no proposal")
     response = _parsed(proposal_response_pb2.ProposalResponsePayload, payload.action.proposal_response_payload, bad)
     channel_header = found.payload.header.channel_header
     if response.proposal_hash != proposal_hash(channel_header, only.header, payload.chaincode_proposal_payload):

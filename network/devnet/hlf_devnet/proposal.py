@@ -65,19 +65,19 @@ def unpack(signed: Any, *, to_evaluate: bool = False) -> Proposal:
     channel_header = decode(common_pb2.ChannelHeader, header.channel_header)
     signature_header = decode(common_pb2.SignatureHeader, header.signature_header)
     payload = decode(proposal_pb2.ChaincodeProposalPayload, proposal.payload)
-    extension = decode(proposal_pb2.ChaincodeHeaderExtension, channel_header.extension)
     specification = decode(chaincode_pb2.ChaincodeInvocationSpec, payload.input)
     if to_evaluate:
         _require_names(channel_header.channel_id, specification)
+    chaincode, fault = _endorsers_view(channel_header.extension, specification)
     public_payload = proposal_pb2.ChaincodeProposalPayload(input=payload.input).SerializeToString()
     return Proposal(
         signed=signed,
         header=header,
         channel_header=channel_header,
         signature_header=signature_header,
-        chaincode=extension.chaincode_id.name,
+        chaincode=chaincode,
         called=specification.chaincode_spec.chaincode_id.name,
-        fault=_fault(extension, specification),
+        fault=fault,
         input=specification.chaincode_spec.input,
         public_payload=public_payload,
         has_transient_data=bool(payload.TransientMap),
@@ -96,6 +96,15 @@ def _require_names(channel: str, specification: Any) -> None:
     ):
         if not is_there:
             raise MalformedMessage(f"no chaincode {what} is provided, channel id [{channel}]")
+
+
+def _endorsers_view(header_extension: bytes, specification: Any) -> tuple[str, str]:
+    """Which chaincode it runs, and what it finds missing."""
+    try:
+        extension = decode(proposal_pb2.ChaincodeHeaderExtension, header_extension)
+    except MalformedMessage as error:
+        return "", str(error)
+    return extension.chaincode_id.name, _fault(extension, specification)
 
 
 def _fault(extension: Any, specification: Any) -> str:

@@ -171,6 +171,7 @@ CASES: list[tuple[str, Spoil]] = [
     ("BAD_PROPOSAL_TXID", with_header(tx_id="0" * 64)),
     ("INVALID_ENDORSER_TRANSACTION", two_actions),
     ("INVALID_ENDORSER_TRANSACTION", endorsed_for_another_proposal),
+    ("INVALID_ENDORSER_TRANSACTION", lambda channel: channel.put("k").with_(input=b"")),
     ("DUPLICATE_TXID", sent_before),
     ("DUPLICATE_TXID", invalid_before),
     ("BAD_HEADER_EXTENSION", with_header(extension=b"\xff")),

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
+import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from emr_network.fabric.programs import ProgramsMissing
@@ -16,11 +17,14 @@ from hlf.errors import CommitUnknown, DeliverError, EndorseError, EvaluateError,
 from hlf.gateway import Gateway, Timeouts, sign_proposal, sign_transaction
 from hlf.identity import SigningIdentity
 from hlf.orderers import OrdererSignatures
+from support import raw_calls as raw
 from support.devnet import Devnet, running_devnet
 from support.fabric import Fabric, running_fabric
 
 BOTH = ("HospitalA", "HospitalB")
 PRIVATE_A = "_implicit_org_HospitalA"
+LIMIT = 500
+"""Calls that a peer's gateway takes at once."""
 
 Network = Devnet | Fabric
 
@@ -244,15 +248,52 @@ async def test_a_restart_of_the_peer_under_load_loses_and_doubles_nothing(
         await _check_against_the_ledger(network, gateway, tracker, alice, sent)
 
 
+async def test_a_full_gateway_is_asked_again_until_it_has_room_and_loses_and_doubles_nothing(
+    network: Network, tracker: CommitTracker, alice: SigningIdentity
+) -> None:
+    async with (
+        raw.calls_of(network.endpoint("HospitalA")) as calls,
+        network.gateway("HospitalA", Timeouts(endorse=60, submit=60)) as gateway,
+    ):
+        waiting = [calls.gateway.CommitStatus(raw.commit_status(alice, f"{each:064x}")) for each in range(LIMIT)]
+        await _full(calls, alice)
+        names = [f"full-{number}" for number in range(20)]
+        writing = [asyncio.create_task(submit(network, gateway, tracker, alice, "put", name, "v")) for name in names]
+        await asyncio.sleep(1)
+        assert not any(task.done() for task in writing)
+        for call in waiting:
+            call.cancel()
+        sent: dict[str, Commit | None] = {commit.transaction_id: commit for commit in await asyncio.gather(*writing)}
+        assert all(commit is not None and commit.is_valid for commit in sent.values())
+        await _check_against_the_ledger(network, gateway, tracker, alice, sent, "full-")
+
+
+async def _full(calls: raw.Calls, who: SigningIdentity) -> None:
+    """Returns once the gateway turns calls away."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await calls.gateway.Evaluate(raw.evaluate(raw.proposal(who, "get", "k"), ["HospitalA"]))
+            except grpc.aio.AioRpcError as error:
+                assert "exceeding concurrency limit (500)" in (error.details() or "")
+                return
+            await asyncio.sleep(0.05)
+
+
 async def _check_against_the_ledger(
-    network: Network, gateway: Gateway, tracker: CommitTracker, reader: SigningIdentity, sent: dict[str, Commit | None]
+    network: Network,
+    gateway: Gateway,
+    tracker: CommitTracker,
+    reader: SigningIdentity,
+    sent: dict[str, Commit | None],
+    prefix: str = "load-",
 ) -> None:
     """Every id we sent stands on the ledger once, as we were told; and nothing that we did not send."""
     last = tracker.height - 1
     found: dict[str, list[int]] = {}
     async for block in deliver(gateway, reader, network.channel, start=0, stop=last):
         for transaction in block.transactions:
-            if transaction.is_valid and any(write.key.startswith("load-") for write in transaction.writes):
+            if transaction.is_valid and any(write.key.startswith(prefix) for write in transaction.writes):
                 found.setdefault(transaction.transaction_id, []).append(block.number)
     told = {id_: [commit.block_number] for id_, commit in sent.items() if commit}
     unknown = {id_ for id_, commit in sent.items() if commit is None}
