@@ -9,15 +9,34 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from emr_network.fabric.programs import Programs, ProgramsMissing
+from emr_network.topology import Ledger
 from support.stack import Stack, running_stack
+from support.verified_cases import skipped_for_missing_programs
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--ledger", choices=("devnet", "fabric"), default="devnet", help="on which the whole system runs")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = skipped_for_missing_programs(terminalreporter.stats)
+    if skipped:
+        terminalreporter.write_line(f"{skipped} tests skipped: Fabric's own programs are not there (FABRIC_BIN, PATH)")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def stack(request: pytest.FixtureRequest) -> AsyncIterator[Stack]:
     """The whole system, for the tests marked `stack`. Kept after a failure: its folder is then printed."""
+    ledger: Ledger = request.config.getoption("--ledger")
+    if ledger == "fabric":
+        try:
+            Programs.find()
+        except ProgramsMissing as missing:
+            pytest.skip(str(missing))
     root = Path(tempfile.mkdtemp(prefix="emr-"))
     failed_before = request.session.testsfailed
-    async with running_stack(root) as running:
+    async with running_stack(root, ledger) as running:
         yield running
     if request.session.testsfailed == failed_before:
         shutil.rmtree(root)

@@ -8,6 +8,7 @@ import sys
 import typer
 from emr_common.receipts import ReceiptRefused
 from emr_network.devnet import ControlFailed
+from emr_network.fabric.programs import ProgramsMissing
 from emr_network.organizations import RegistrationFailed
 from emr_network.ports import PortTaken
 from emr_network.topology import TopologyError
@@ -45,6 +46,7 @@ EXIT_CODES: dict[type[Exception], int] = {
     TokenRefused: UNAVAILABLE,
     SupervisorFailed: UNAVAILABLE,
     ControlFailed: UNAVAILABLE,
+    ProgramsMissing: UNAVAILABLE,
     PortTaken: UNAVAILABLE,
 }
 

@@ -8,9 +8,14 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
+from emr_network.topology import Ledger
 from rich.console import Console
 from rich.table import Table
 
+OnLedger = Annotated[
+    Ledger | None,
+    typer.Option("--ledger", help="devnet or official Fabric; chosen the first time, devnet without it."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 

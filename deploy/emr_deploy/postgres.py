@@ -50,7 +50,7 @@ class Postgres:
 
     def __init__(self, home: Home, ports: Ports) -> None:
         self._home = home
-        self._port = ports["postgres"]
+        self._ports = ports
 
     @property
     def folder(self) -> Path:
@@ -89,7 +89,7 @@ class Postgres:
             raise PostgresFailed(f"initdb: {done.stderr.strip()}")
 
     def command(self) -> list[str]:
-        settings = {**SETTINGS, "port": str(self._port)}
+        settings = {**SETTINGS, "port": str(self._ports["postgres"])}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         return [*self._as_system_user(), str(_programs() / "postgres"), "-D", str(self.data), *options]
 
@@ -132,7 +132,8 @@ class Postgres:
 
     def _superuser_url(self) -> URL:
         password = self._secret("postgres", "superuser-password")
-        return URL.create("postgresql", SUPERUSER, password, HOST, self._port, "postgres")
+        host, _, port = self._ports.address("postgres").rpartition(":")
+        return URL.create("postgresql", SUPERUSER, password, host, int(port), "postgres")
 
     def _secret(self, folder: str, name: str) -> str:
         return self._home.secret(folder, name).read_text()

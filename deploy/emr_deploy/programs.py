@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import IntEnum
+from collections.abc import Callable, Iterator
 
 from emr_network.home import Home
 from emr_network.material import peer_organization
-from emr_network.ports import HOST, SERVICES, Ports
+from emr_network.ports import HOST, SERVICES, Ports, peer_ports
 from emr_network.topology import Organization, Topology
 
 from emr_deploy.clients import audience, issuer_url
 from emr_deploy.kafka import Kafka
+from emr_deploy.networks.base import LedgerNetwork, Site
+from emr_deploy.networks.devnet import DevnetNetwork
+from emr_deploy.networks.fabric import FabricNetwork
 from emr_deploy.postgres import Postgres
+from emr_deploy.process import Process, Stage
 from emr_deploy.supervisor import Program
 
 IDENTIFIER_SYSTEMS = (
@@ -33,68 +35,22 @@ MODULES = {
     "projector": "emr_indexer.projector",
     "indexer": "emr_indexer",
 }
+Say = Callable[[str], None]
 SCALABLE = ("registration", "records", "consent", "indexer")
 
 
-class Stage(IntEnum):
-    """In this order processes start, each once the ones before are ready; what is of one stage starts together."""
-
-    NETWORK = 1
-    STORES = 2
-    SERVICES = 3
-
-
-@dataclass(frozen=True)
-class Process:
-    """A supervised process. `port` is where it listens, `organization` the hospital whose it is, if it is one's."""
-
-    program: Program
-    stage: Stage
-    port: int
-    service: str
-    organization: str | None = None
-
-    @property
-    def name(self) -> str:
-        return self.program.name
-
-    @property
-    def url(self) -> str:
-        return f"http://{HOST}:{self.port}"
+def network_of(home: Home, topology: Topology, ports: Ports, say: Say = lambda _: None) -> LedgerNetwork:
+    site = Site(home, topology, ports)
+    return FabricNetwork(site, say) if topology.ledger == "fabric" else DevnetNetwork(site)
 
 
 def processes(home: Home, topology: Topology, ports: Ports, instances: dict[str, int]) -> list[Process]:
     """All of them; `instances` says for `records-a` and the like how many there are when it is not one."""
     return [
-        *_network(home, topology, ports),
+        *network_of(home, topology, ports).processes(),
         *_stores(home, ports),
         *(one for organization in topology.organizations for one in _services(home, organization, ports, instances)),
     ]
-
-
-def _network(home: Home, topology: Topology, ports: Ports) -> Iterator[Process]:
-    python = [sys.executable, "-m"]
-    yield Process(
-        Program("devnet", [*python, "hlf_devnet", str(home.network / "devnet.yaml")]),
-        Stage.NETWORK,
-        ports["devnet-control"],
-        "devnet",
-    )
-    yield Process(
-        Program("ca", [*python, "hlf_devnet.ca", str(home.network / "ca.yaml")]),
-        Stage.NETWORK,
-        ports[f"ca-{topology.organizations[0].name}"],
-        "ca",
-    )
-    for organization in topology.organizations:
-        name = f"chaincode-{organization.name}"
-        environment = {
-            "CHAINCODE_SERVER_ADDRESS": ports.address(name),
-            "CHAINCODE_ID": f"{topology.chaincode.name}_{topology.chaincode.version}",
-            "CORE_PEER_LOCALMSPID": organization.msp_id,
-        }
-        program = Program(name, [*python, "emr_chaincode"], environment)
-        yield Process(program, Stage.NETWORK, ports[name], "chaincode", organization.name)
 
 
 def _stores(home: Home, ports: Ports) -> Iterator[Process]:
@@ -123,7 +79,7 @@ def _environment(home: Home, organization: Organization, ports: Ports, service: 
         "EMR_ORG_MSP_ID": organization.msp_id,
         "EMR_HTTP__HOST": HOST,
         "EMR_HTTP__PORT": str(port),
-        "EMR_LEDGER__ENDPOINTS": ports.address(f"peer-{organization.name}"),
+        "EMR_LEDGER__ENDPOINTS": ",".join(ports.address(name) for name in peer_ports(organization)),
         "EMR_LEDGER__TLS_CA_FILE": str(folder.tls_ca_certificate),
         "EMR_LEDGER__IDENTITY_DIR": str(folder.user("service")),
         "EMR_DATABASE__URL_FILE": str(home.secret(organization.name, "database-url")),

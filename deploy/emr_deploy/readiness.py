@@ -13,7 +13,7 @@ from emr_network.ports import HOST, Ports, accepts
 
 from emr_deploy.kafka import Kafka
 from emr_deploy.postgres import Postgres
-from emr_deploy.programs import Process
+from emr_deploy.process import Process
 from emr_deploy.supervisor import Supervisor
 
 Check = Callable[[], Awaitable[bool]]
@@ -55,6 +55,8 @@ class Readiness:
                 return lambda: _speaks_tls(process.port)
             case "chaincode":
                 return lambda: accepts(process.port)
+            case "peer" | "orderer":
+                return lambda: self._answers(f"{process.url}/healthz")
             case "devnet":
                 return lambda: self._answers(f"{process.url}/status")
             case "issuer":

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import asyncpg
-from emr_network.devnet import ControlFailed, DevnetControl
 
-from emr_deploy.programs import Process
+from emr_deploy.networks.base import NetworkStatus
+from emr_deploy.process import Process
 from emr_deploy.readiness import Readiness
 from emr_deploy.supervisor import ProcessState
 from emr_deploy.system import System
@@ -91,8 +91,8 @@ async def status_of(system: System) -> Report:
         reports = await asyncio.gather(
             *(_process(process, states.get(process.name), readiness) for process in processes)
         )
-    devnet = await asyncio.to_thread(_devnet, system)
-    return Report(tuple(reports), tuple(await _hospitals(system, devnet)), devnet.get("calls", {}))
+    network = await system.network.status()
+    return Report(tuple(reports), tuple(await _hospitals(system, network)), network.calls)
 
 
 async def _process(process: Process, state: ProcessState | None, readiness: Readiness) -> ProcessReport:
@@ -107,23 +107,14 @@ async def _process(process: Process, state: ProcessState | None, readiness: Read
     )
 
 
-def _devnet(system: System) -> dict[str, Any]:
-    """Devnet's own words, nothing while it does not run."""
-    try:
-        return DevnetControl.at(system.ports).status()
-    except ControlFailed:
-        return {}
-
-
-async def _hospitals(system: System, devnet: dict[str, Any]) -> list[HospitalReport]:
-    peers = {one["msp_id"]: one for one in devnet.get("organizations", [])}
+async def _hospitals(system: System, network: NetworkStatus) -> list[HospitalReport]:
     reports = []
     for organization in system.topology.organizations:
-        peer = peers.get(organization.msp_id, {})
-        height = peer.get("height")
+        peers = network.of(organization.msp_id)
+        height = max((peer.height for peer in peers if peer.height is not None), default=None)
         as_of_block = await as_of(system, organization.name)
         lag = None if height is None or as_of_block is None else height - 1 - as_of_block
-        running = bool(peer.get("running"))
+        running = all(peer.running for peer in peers)
         reports.append(HospitalReport(organization.name, organization.msp_id, running, height, as_of_block, lag))
     return reports
 

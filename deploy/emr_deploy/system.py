@@ -9,17 +9,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aiokafka.admin import NewTopic
-from emr_network.devnet import write_ca_config, write_devnet_config
 from emr_network.enrolment import Enrolment
+from emr_network.fabric.programs import Programs
 from emr_network.home import TOPOLOGY, Home
 from emr_network.material import make_material
-from emr_network.organizations import register_organizations
+from emr_network.organizations import register_organizations, settle
 from emr_network.ports import Ports
-from emr_network.topology import Topology, load
+from emr_network.topology import Ledger, Organization, Topology, load, save
 
 from emr_deploy.kafka import Kafka
+from emr_deploy.networks.base import LedgerNetwork
 from emr_deploy.postgres import Postgres
-from emr_deploy.programs import SCALABLE, Process, Stage, processes
+from emr_deploy.process import Process, Stage
+from emr_deploy.programs import SCALABLE, network_of, processes
 from emr_deploy.readiness import Readiness, Say
 from emr_deploy.secrets import make_secrets
 from emr_deploy.supervisor import Supervisor
@@ -61,22 +63,37 @@ class System:
     def processes(self) -> list[Process]:
         return processes(self.home, self.topology, self.ports, self._instances)
 
-    def prepare(self, *, free_ports: bool = False, topology: Path = TOPOLOGY) -> None:
-        """Makes everything that can be made before a process runs; what is there stays. Raises PortTaken."""
-        if not self.home.topology.exists():
-            load(topology)
-            self.home.root.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(topology, self.home.topology)
-            self._say(f"made   {self.home.root}")
-        ports = Ports.plan(self.home.ports, self.topology, free=free_ports)
+    @property
+    def network(self) -> LedgerNetwork:
+        return network_of(self.home, self.topology, self.ports, self._say)
+
+    def prepare(self, *, free_ports: bool = False, topology: Path = TOPOLOGY, ledger: Ledger | None = None) -> None:
+        """Makes everything that can be made before a process runs; what is there stays.
+
+        `ledger` is chosen the first time. Raises PortTaken, TopologyError, UsageError, ProgramsMissing."""
+        if ledger == "fabric" and not self.home.topology.exists():
+            Programs.find()
+        self.make(free_ports=free_ports, topology=topology, ledger=ledger)
         if not self.supervisor.is_running():
             if left := self.supervisor.end_orphans():
                 self._say(f"ended  {left} processes that a supervisor, killed itself, had left behind")
-            ports.require_unused()
+            self.ports.require_unused()
+        self.network.prepare()
+
+    def make(self, *, free_ports: bool = False, topology: Path = TOPOLOGY, ledger: Ledger | None = None) -> None:
+        """Topology, ports, certificates and secrets: all that nodes need which somebody else starts."""
+        if not self.home.topology.exists():
+            wanted = load(topology)
+            save(wanted.on(ledger or wanted.ledger), self.home.topology)
+            self._say(f"made   {self.home.root}")
+        if ledger not in (None, self.topology.ledger):
+            raise UsageError(
+                f"{self.home.root} is a system on {self.topology.ledger} and stays one: "
+                "choose another EMR_HOME, or remove everything with emr reset"
+            )
+        Ports.plan(self.home.ports, self.topology, free=free_ports)
         make_material(self.home, self.topology)
         make_secrets(self.home, self.topology)
-        write_devnet_config(self.home, self.topology, ports)
-        write_ca_config(self.home, self.topology, ports)
 
     async def up(self) -> None:
         """Starts what is not running yet, in order, and returns once everything is ready. `prepare` comes before."""
@@ -86,16 +103,16 @@ class System:
         async with Readiness(self.home, self.ports) as readiness:
             base = [process for process in everything if process.stage is not Stage.SERVICES]
             await self._launch(readiness, base)
-            await self._found()
+            await self.found()
             await self._launch(readiness, [process for process in everything if process.stage is Stage.SERVICES])
 
     async def network_up(self) -> None:
-        """Starts the ledger network alone: devnet, the CA, the chaincode."""
+        """Starts the ledger network alone: peers and orderers, CAs, the chaincode."""
         everything = self.processes
         self.supervisor.start([process.program for process in everything])
         async with Readiness(self.home, self.ports) as readiness:
             await self._launch(readiness, [process for process in everything if process.stage is Stage.NETWORK])
-        await self._found_network()
+        await self.found_network()
 
     async def _launch(self, readiness: Readiness, members: Sequence[Process]) -> None:
         running = {one.name for one in self.supervisor.processes() if one.is_running}
@@ -109,12 +126,12 @@ class System:
             if is_new:
                 self._say(f"made   {name}")
 
-    async def _found(self) -> None:
+    async def found(self) -> None:
         """What services need and only running processes can give: databases, topics, identities, hospitals' entries."""
         await asyncio.gather(
             Postgres(self.home, self.ports).make_databases(self.topology),
             Kafka(self.home, self.ports).make_topics(self._topics()),
-            self._found_network(),
+            self.found_network(),
         )
         from emr_deploy.administrators import enter_administrators
 
@@ -124,12 +141,23 @@ class System:
     def _topics(self) -> list[NewTopic]:
         return [topic for one in self.topology.organizations for topic in topics(one.name)]
 
-    async def _found_network(self) -> None:
+    async def found_network(self) -> None:
+        """Channel and contract, hospitals' identities, their entries on the ledger; whoever started the nodes."""
+        await self.network.found()
         for organization in self.topology.organizations:
             if await Enrolment(self.home, organization, self.ports).enrol_missing():
                 self._say(f"made   identities of {organization.msp_id}: registrar, admin, service")
+        await settle(self.home, self.topology, self.ports)
         for msp_id in await register_organizations(self.home, self.topology, self.ports):
             self._say(f"made   the entry of {msp_id} on the ledger, with its sealing key")
+
+    async def start_peers(self, organization: Organization) -> None:
+        """Starts a hospital's peers again, and returns once every gateway gets their endorsement."""
+        self.network.start(organization)
+        peers = [one for one in self.processes if (one.service, one.organization) == ("peer", organization.name)]
+        async with Readiness(self.home, self.ports) as readiness:
+            await readiness.wait(peers, self._say)
+        await settle(self.home, self.topology, self.ports)
 
     def down(self) -> bool:
         """Stops everything, services before what they stand on; what it holds stays. False when nothing ran."""

@@ -39,7 +39,7 @@ def write_devnet_config(home: Home, topology: Topology, ports: Ports) -> Path:
                     "key": str(node / "keystore" / "priv_sk"),
                 },
             },
-            "organizations": [_member(home, topology, ports, one) for one in topology.organizations],
+            "organizations": [devnet_member(home, topology, ports, one) for one in topology.organizations],
             "chaincodes": [
                 {
                     "name": topology.chaincode.name,
@@ -53,10 +53,11 @@ def write_devnet_config(home: Home, topology: Topology, ports: Ports) -> Path:
     )
 
 
-def _member(home: Home, topology: Topology, ports: Ports, organization: Organization) -> dict[str, Any]:
+def devnet_member(home: Home, topology: Topology, ports: Ports, organization: Organization) -> dict[str, Any]:
+    """A hospital's section. A contract that came by a package of the lifecycle is where that package says."""
     folder = peer_organization(home, organization)
     peer = folder.node(organization.peer_name)
-    return {
+    section: dict[str, Any] = {
         "msp_id": organization.msp_id,
         "msp_dir": str(folder.msp),
         "peer": {
@@ -66,18 +67,30 @@ def _member(home: Home, topology: Topology, ports: Ports, organization: Organiza
             "tls_cert": str(peer / "tls" / "server.crt"),
             "tls_key": str(peer / "tls" / "server.key"),
         },
-        "chaincodes": {topology.chaincode.name: {"address": ports.address(f"chaincode-{organization.name}")}},
     }
+    if not is_packaged(topology, organization):
+        address = ports.address(topology.chaincode.port_of(organization.name))
+        section["chaincodes"] = {topology.chaincode.name: {"address": address}}
+    return section
 
 
-def write_ca_config(home: Home, topology: Topology, ports: Ports) -> Path:
-    return _write(
-        home.network / "ca.yaml",
-        {
-            "data_dir": str(home.network / "ca"),
-            "authorities": [_authority(home, ports, one) for one in topology.organizations],
-        },
-    )
+def is_packaged(topology: Topology, organization: Organization) -> bool:
+    """Whether the hospital's contract was deployed by a package; devnet's own configuration deploys the first ones."""
+    return topology.ledger == "fabric" or topology.chaincode.packaged or organization.joined
+
+
+def write_ca_config(home: Home, topology: Topology, ports: Ports) -> None:
+    """What the development CA is told: one process for the hospitals of the beginning, one for each that has joined."""
+    for file, organizations in ca_processes(home, topology).items():
+        authorities = [_authority(home, ports, one) for one in organizations]
+        _write(file, {"data_dir": str(home.network / "ca"), "authorities": authorities})
+
+
+def ca_processes(home: Home, topology: Topology) -> dict[Path, list[Organization]]:
+    """The configuration file of each process of the development CA, and the hospitals that it serves."""
+    first = [one for one in topology.organizations if not one.joined]
+    joined = {home.network / f"ca-{one.name}.yaml": [one] for one in topology.organizations if one.joined}
+    return {home.network / "ca.yaml": first} | joined if first else joined
 
 
 def registrar_secret(home: Home, organization: Organization) -> Path:

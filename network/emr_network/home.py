@@ -43,6 +43,16 @@ class Home:
         return self.network / "organizations"
 
     @property
+    def fabric(self) -> Path:
+        """What official peers, orderers and CAs store, a folder each."""
+        return self.network / "fabric"
+
+    @property
+    def packages(self) -> Path:
+        """The chaincode packages that the hospitals have installed."""
+        return self.network / "chaincode"
+
+    @property
     def secrets(self) -> Path:
         return self.root / "secrets"
 

@@ -1,12 +1,15 @@
 """Certificates and keys of a network, in the folder layout that Fabric's own tools write and read.
 
-An authority for identities and one for TLS per organization; a peer's and the orderer's identity and TLS certificate; a
-TLS certificate for the organization's CA. Identities of people, administrators and services come from the CA.
+An authority for identities and one for TLS per organization; each peer's and orderer's identity and TLS certificate; a
+TLS certificate for the organization's CA. Identities of people, administrators and services come from the CA. The
+organization that orders has no CA server: its administrator is made here, and so is the authority whose certificates
+alone administer orderers (Fabric takes any certificate of that authority for an administrator's).
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +63,11 @@ class OrganizationFolder:
     def tls_ca_certificate(self) -> Path:
         return self.root / "tlsca" / f"tlsca.{self.domain}-cert.pem"
 
+    @property
+    def administration(self) -> Path:
+        """For orderers: `ca.crt`, and the certificate `client.crt` and key by which they are administered."""
+        return self.root / "users" / f"Admin@{self.domain}" / "tls"
+
     def roots(self) -> Roots:
         return Roots(self.ca_certificate.read_bytes(), self.tls_ca_certificate.read_bytes())
 
@@ -81,7 +89,7 @@ def orderer_organization(home: Home, topology: Topology) -> OrganizationFolder:
 
 
 def orderer_name(topology: Topology) -> str:
-    return f"orderer0.{topology.orderer.domain}"
+    return topology.orderer.node_name(1)
 
 
 def make_material(home: Home, topology: Topology) -> None:
@@ -89,15 +97,15 @@ def make_material(home: Home, topology: Topology) -> None:
     for organization in topology.organizations:
         folder = peer_organization(home, organization)
         if not folder.root.exists():
-            _make_organization(home, folder, organization.peer_name, "peer", with_ca_server=True)
+            peers = [organization.peer_host(number + 1) for number in range(organization.peers)]
+            _make_organization(home, folder, peers, "peer")
     folder = orderer_organization(home, topology)
     if not folder.root.exists():
-        _make_organization(home, folder, orderer_name(topology), "orderer", with_ca_server=False)
+        orderers = [topology.orderer.node_name(number + 1) for number in range(topology.orderer.nodes)]
+        _make_organization(home, folder, orderers, "orderer")
 
 
-def _make_organization(
-    home: Home, folder: OrganizationFolder, node: str, node_unit: str, *, with_ca_server: bool
-) -> None:
+def _make_organization(home: Home, folder: OrganizationFolder, nodes: Sequence[str], unit: str) -> None:
     """Everything goes into a folder that then takes its final name: an organization is never half made."""
     partial = OrganizationFolder(folder.root.with_name(f".{folder.domain}.partial"), folder.domain)
     shutil.rmtree(partial.root, ignore_errors=True)
@@ -107,14 +115,30 @@ def _make_organization(
     _write_authority(home, partial.ca_certificate, authority)
     _write_authority(home, partial.tls_ca_certificate, tls_authority)
     write_msp(partial.msp, roots)
-    key = new_private_key()
-    certificate = authority.issue(node, key.public_key(), organizational_units=[node_unit], sans=[node])
-    identity = certificate_to_pem(certificate), private_key_to_pem(key)
-    write_identity(home, partial.node(node) / "msp", *identity, roots)
-    _write_tls(home, partial.node(node) / "tls", node, tls_authority)
-    if with_ca_server:
+    for node in nodes:
+        write_identity(home, partial.node(node) / "msp", *_issued(authority, node, unit), roots)
+        _write_tls(home, partial.node(node) / "tls", node, tls_authority)
+    if unit == "orderer":
+        write_identity(home, partial.user("Admin"), *_issued(authority, "admin", "admin"), roots)
+        _write_administration(home, partial)
+    else:
         _write_tls(home, partial.ca_tls, f"ca.{folder.domain}", tls_authority)
     partial.root.rename(folder.root)
+
+
+def _issued(authority: CertificateAuthority, name: str, unit: str) -> tuple[bytes, bytes]:
+    key = new_private_key()
+    certificate = authority.issue(name, key.public_key(), organizational_units=[unit], sans=[name])
+    return certificate_to_pem(certificate), private_key_to_pem(key)
+
+
+def _write_administration(home: Home, folder: OrganizationFolder) -> None:
+    authority = CertificateAuthority.create(f"adminca.{folder.domain}", folder.domain)
+    key = new_private_key()
+    certificate = authority.issue("administrator", key.public_key(), purpose=Purpose.TLS)
+    home.write_secret(folder.administration / "client.key", private_key_to_pem(key))
+    (folder.administration / "client.crt").write_bytes(certificate_to_pem(certificate))
+    (folder.administration / "ca.crt").write_bytes(authority.certificate_pem)
 
 
 def _write_authority(home: Home, certificate: Path, authority: CertificateAuthority) -> None:

@@ -9,16 +9,18 @@ from emr_model.ledger.answers import OrganizationView
 from emr_model.ledger.codes import Code
 from emr_model.ledger.functions import Function
 from emr_model.ledger.values import OrganizationProfile, SealingKey
+from hlf.admin.lifecycle import is_passing
 from hlf.commits import CommitTracker
-from hlf.errors import EvaluateError
-from hlf.gateway import Contract, Endpoint, Gateway
+from hlf.errors import EvaluateError, HlfError
+from hlf.gateway import Contract, Endpoint, Gateway, Transaction
 from hlf.identity import SigningIdentity
 
 from emr_network.enrolment import Enrolment
 from emr_network.home import Home
 from emr_network.material import peer_organization
-from emr_network.ports import Ports
+from emr_network.ports import Ports, peer_ports
 from emr_network.topology import Organization, Topology
+from emr_network.waiting import eventually
 
 COMMIT_SECONDS = 30.0
 
@@ -32,18 +34,46 @@ async def register_organizations(home: Home, topology: Topology, ports: Ports) -
     return [one.msp_id for one in topology.organizations if await _register(home, topology, ports, one)]
 
 
+async def settle(home: Home, topology: Topology, ports: Ports) -> None:
+    """Returns once each hospital's gateway gets the endorsements of all: after a start official peers first have to
+    find each other. Nothing is submitted. Raises HlfError when they do not within a minute."""
+    everybody = [one.msp_id for one in topology.organizations]
+    for organization in topology.organizations:
+        admin = _admin(home, organization, ports)
+        async with Gateway(endpoints(home, organization, ports)) as gateway:
+            contract = gateway.contract(admin, topology.channel, topology.chaincode.name)
+            function = Function.LIST_ORGANIZATIONS.wire_name
+
+            async def endorse(contract: Contract = contract, function: str = function) -> Transaction:
+                return await contract.propose(function, endorsing_organizations=everybody).endorse()
+
+            await eventually(endorse, _is_finding_itself)
+
+
+def _is_finding_itself(error: HlfError) -> bool:
+    return is_passing(error) or bool(error.unavailable_organizations)
+
+
 async def _register(home: Home, topology: Topology, ports: Ports, organization: Organization) -> bool:
-    folder = peer_organization(home, organization)
-    endpoint = Endpoint(ports.address(f"peer-{organization.name}"), folder.tls_ca_certificate.read_bytes())
-    admin = SigningIdentity.from_msp_dir(Enrolment(home, organization, ports).admin_folder, organization.msp_id)
+    admin = _admin(home, organization, ports)
     profile = _profile(home, organization)
-    async with Gateway([endpoint]) as gateway:
+    async with Gateway(endpoints(home, organization, ports)) as gateway:
         contract = gateway.contract(admin, topology.channel, topology.chaincode.name)
         if await _published(contract, organization.msp_id) == profile:
             return False
         async with CommitTracker(gateway, admin, topology.channel) as tracker:
             await _submit(contract, tracker, profile, [one.msp_id for one in topology.organizations])
     return True
+
+
+def _admin(home: Home, organization: Organization, ports: Ports) -> SigningIdentity:
+    return SigningIdentity.from_msp_dir(Enrolment(home, organization, ports).admin_folder, organization.msp_id)
+
+
+def endpoints(home: Home, organization: Organization, ports: Ports) -> list[Endpoint]:
+    """A hospital's peers as clients reach them, the first one first."""
+    certificate = peer_organization(home, organization).tls_ca_certificate.read_bytes()
+    return [Endpoint(ports.address(name), certificate) for name in peer_ports(organization)]
 
 
 def _profile(home: Home, organization: Organization) -> OrganizationProfile:

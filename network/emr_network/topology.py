@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 import yaml
+from hlf import policies
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
+T = TypeVar("T", bound=BaseModel)
 Port = Annotated[int, Field(ge=1024, le=65535)]
 Domain = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$")]
 MspId = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9.-]{0,62}$")]
+Ledger = Literal["devnet", "fabric"]
+CHANNEL_ENDORSEMENT = "/Channel/Application/Endorsement"
+"""The channel's own endorsement policy: a majority of its organizations."""
 
 
 class TopologyError(Exception):
@@ -29,15 +34,34 @@ class Batch(_Section):
 
 
 class Chaincode(_Section):
-    name: str
-    version: str
+    """`slot` tells which of a hospital's two chaincode processes serves this version: an upgrade changes it, so that
+    the old and the new one run side by side. `packaged` once it was deployed by the lifecycle's own packages, which on
+    Fabric it always is."""
+
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9]+([-_][a-zA-Z0-9]+)*$")]
+    version: Annotated[str, Field(pattern=r"^[a-zA-Z0-9]+([.+_-][a-zA-Z0-9]+)*$", max_length=64)]
     sequence: int = Field(ge=1)
     endorsement: Literal["all", "majority"] = "all"
+    slot: Literal[1, 2] = 1
+    packaged: bool = False
+
+    def port_of(self, organization: str) -> str:
+        """The name of the port, and of the process, of a hospital's contract."""
+        return f"chaincode-{organization}" if self.slot == 1 else f"chaincode-{organization}-2"
 
 
 class Orderer(_Section):
+    """Devnet has one orderer whatever `nodes` says. Node N of Fabric listens at `port` + 10 * (N - 1); the two ports
+    after it are for its administration and its metrics."""
+
     msp_id: MspId
     domain: Domain
+    nodes: Literal[1, 3] = 1
+    port: Port = 6050
+
+    def node_name(self, number: int) -> str:
+        """The host name of node `number`, which counts from 1."""
+        return f"orderer{number - 1}.{self.domain}"
 
 
 class SharedPorts(_Section):
@@ -51,7 +75,7 @@ class SharedPorts(_Section):
 
 
 class OrganizationPorts(_Section):
-    """`services` is the first of a hundred: see `emr_deploy.ports`."""
+    """`services` is the first of a hundred: see `emr_network.ports`. A second peer listens 10 above the first."""
 
     peer: Port
     chaincode: Port
@@ -64,11 +88,19 @@ class Organization(_Section):
     msp_id: MspId
     title: Annotated[str, Field(min_length=1, max_length=100)]
     domain: Domain
+    peers: int = Field(default=1, ge=1, le=4)
+    joined: bool = False
+    """Whether it came to a running network: its development CA is then a process of its own."""
     ports: OrganizationPorts
 
     @property
     def peer_name(self) -> str:
-        return f"peer0.{self.domain}"
+        """The host name of the first peer."""
+        return self.peer_host(1)
+
+    def peer_host(self, number: int) -> str:
+        """The host name of peer `number`, which counts from 1."""
+        return f"peer{number - 1}.{self.domain}"
 
     @property
     def ca_name(self) -> str:
@@ -76,6 +108,9 @@ class Organization(_Section):
 
 
 class Topology(_Section):
+    """`ledger` is chosen when EMR_HOME is made, and stays."""
+
+    ledger: Ledger = "devnet"
     channel: Annotated[str, Field(pattern=r"^[a-z][a-z0-9.-]{0,248}$")]
     chaincode: Chaincode
     batch: Batch = Batch()
@@ -94,6 +129,32 @@ class Topology(_Section):
                 raise ValueError(f"two organizations share a {what}")
         return self
 
+    @model_validator(mode="after")
+    def _devnet_has_one_peer_a_hospital(self) -> Self:
+        if self.ledger == "devnet" and any(one.peers > 1 for one in self.organizations):
+            raise ValueError("several peers a hospital need ledger fabric")
+        return self
+
+    def on(self, ledger: Ledger) -> Self:
+        """The same hospitals on that ledger. Raises TopologyError."""
+        return _validated(type(self), {**self.model_dump(by_alias=True), "ledger": ledger}, "the topology")
+
+    def with_organization(self, organization: Organization) -> Self:
+        """Raises TopologyError, also for one that shares a name, an MSP id or a domain with another."""
+        content = self.model_dump(by_alias=True)
+        content["organizations"] = [*content["organizations"], organization.model_dump(by_alias=True)]
+        return _validated(type(self), content, organization.name)
+
+    def without_organization(self, name: str) -> Self:
+        """Raises TopologyError for the last one."""
+        content = self.model_dump(by_alias=True)
+        content["organizations"] = [one for one in content["organizations"] if one["name"] != name]
+        return _validated(type(self), content, "the topology")
+
+    def with_chaincode(self, **changes: object) -> Self:
+        content = self.model_dump(by_alias=True)
+        return _validated(type(self), content | {"chaincode": content["chaincode"] | changes}, "chaincode")
+
     def organization(self, name_or_msp_id: str) -> Organization:
         """Raises TopologyError for a hospital that does not take part."""
         for organization in self.organizations:
@@ -106,17 +167,42 @@ class Topology(_Section):
     def endorsement(self) -> dict[str, str]:
         """The chaincode's endorsement policy as devnet's configuration writes it."""
         if self.chaincode.endorsement == "majority":
-            return {"channel": "/Channel/Application/Endorsement"}
+            return {"channel": CHANNEL_ENDORSEMENT}
+        return {"signature": self._all_peers()}
+
+    @property
+    def endorsement_policy(self) -> bytes | str:
+        """The same as `hlf.admin.lifecycle.ChaincodeDefinition` takes it."""
+        if self.chaincode.endorsement == "majority":
+            return CHANNEL_ENDORSEMENT
+        return policies.parse(self._all_peers())
+
+    def _all_peers(self) -> str:
         peers = ",".join(f"'{one.msp_id}.peer'" for one in self.organizations)
-        return {"signature": f"AND({peers})"}
+        return f"AND({peers})"
 
 
 def load(path: Path) -> Topology:
     """Raises TopologyError."""
     try:
-        return Topology.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise TopologyError(f"{path}: {error}") from error
+    return _validated(Topology, content, str(path))
+
+
+def _validated(kind: type[T], content: object, source: str) -> T:
+    try:
+        return kind.model_validate(content)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise TopologyError(f"{path}: {faults}") from error
+        raise TopologyError(f"{source}: {faults}") from error
+
+
+def save(topology: Topology, path: Path) -> None:
+    """Writes the file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    content = topology.model_dump(mode="json", by_alias=True)
+    partial.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    partial.replace(path)

@@ -12,7 +12,7 @@ from hlf.gateway import Gateway, Timeouts
 from hlf.identity import SigningIdentity
 from support.devnet import Devnet, Network, running_devnet
 from support.fabric import running_fabric
-from support.verified_cases import results_of, skipped_for_missing_programs, write_page
+from support.verified_cases import results_of, write_page
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,11 +21,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    skipped = skipped_for_missing_programs(terminalreporter.stats)
-    if skipped:
-        terminalreporter.write_line(
-            f"{skipped} cases skipped: Fabric's own programs are not there (PATH or FABRIC_BIN)"
-        )
     if not config.getoption("--write-verified", default=False):
         return
     try:

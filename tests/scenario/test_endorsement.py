@@ -58,8 +58,7 @@ async def test_a_hospital_whose_peer_is_down_is_named_and_cannot_keep_a_patient_
 
 
 async def test_hospitals_that_disagree_commit_nothing(stack: Stack, steps: Steps) -> None:
-    topology = stack.system.topology
-    chaincode_id = f"{topology.chaincode.name}_{topology.chaincode.version}"
+    chaincode_id = stack.process("chaincode-b").program.environment["CHAINCODE_ID"]
     async with stack.stopped("chaincode-b"):
         address = stack.system.ports.address("chaincode-b")
         async with ChaincodeServer(Dissenter(), address, chaincode_id, stop_grace_seconds=0.1):
@@ -71,6 +70,10 @@ async def test_hospitals_that_disagree_commit_nothing(stack: Stack, steps: Steps
 
 
 async def _until_connected(stack: Stack) -> None:
+    """Devnet connects by itself after a while; an official peer does when it is asked to endorse."""
+    if stack.ledger != "devnet":
+        return
+
     async def is_connected() -> bool:
         members = stack.devnet.status()["organizations"]
         return all(one["chaincodes"]["emr"] for one in members)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from emr_deploy.programs import Stage
+from emr_deploy.process import Stage
 from emr_model.ledger.answers import OrganizationView, SharedEmr
 from emr_model.ledger.codes import Code
 from emr_model.ledger.functions import Function

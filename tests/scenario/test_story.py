@@ -74,6 +74,8 @@ async def test_it_ends_with_rows_as_of_its_last_block(stack: Stack, told: Told, 
 
 
 async def test_no_commit_status_is_ever_asked_for(stack: Stack, told: Told) -> None:
+    if stack.ledger != "devnet":
+        pytest.skip("official peers do not tell whose calls they count, and administrators ask for commit statuses")
     calls = stack.devnet.status()["calls"]
     assert calls["Submit"] > 0
     assert calls.get("CommitStatus", 0) == 0

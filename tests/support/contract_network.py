@@ -21,13 +21,12 @@ from emr_chaincode.contract import EmrContract
 from emr_model.ledger.codes import Code
 from emr_model.ledger.functions import Endorsers, Function, Kind, Role
 from emr_model.ledger.refusals import Refusal, parse_refusal
-from emr_network.fabric.channel import eventually
+from emr_network.waiting import eventually
 from fabric_protos.common import common_pb2
 from fabric_protos.gateway import gateway_pb2
 from fabric_protos.peer import proposal_pb2
 from hlf import policies
 from hlf.admin.lifecycle import ChaincodeDefinition
-from hlf.admin.packaging import ServiceAddress
 from hlf.certs import public_key_to_der
 from hlf.chaincode import Chaincode, ChaincodeServer, Response, Stub
 from hlf.commits import Commit, CommitTracker
@@ -268,8 +267,7 @@ async def _deploy(fabric: Fabric) -> dict[str, str]:
         await fabric.start_node(name)
     await fabric.channel_setup.create(fabric.channel_setup.genesis(fabric.folder / "genesis.block"))
     definition = ChaincodeDefinition(CHAINCODE, "1.0", 1, policies.parse(POLICY))
-    services = {msp_id: ServiceAddress(fabric.members[msp_id].chaincode_address) for msp_id in MSP_IDS}
-    return await fabric.channel_setup.deploy(definition, services)
+    return await fabric.deploy(definition, {one: fabric.members[one].chaincode_address for one in MSP_IDS})
 
 
 async def _hospital(stack: AsyncExitStack, clock: Clock, net: Any, msp_id: str, chaincode_id: str) -> Hospital:

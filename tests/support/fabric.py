@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from emr_network.fabric.channel import FabricChannel, OrderingService, eventually
+from emr_network.fabric.channel import FabricChannel, OrderingService
 from emr_network.fabric.channel import Member as ChannelMember
 from emr_network.fabric.nodes import OrdererNode, PeerNode, Tls
 from emr_network.fabric.programs import Programs
+from emr_network.waiting import eventually
 from hlf import policies
 from hlf.admin.channel import BatchSettings
 from hlf.admin.lifecycle import ChaincodeDefinition
-from hlf.admin.packaging import ServiceAddress
+from hlf.admin.packaging import ServiceAddress, package
 from hlf.certs import CertificateAuthority, Purpose, certificate_to_pem, new_private_key, private_key_to_pem
 from hlf.errors import HlfError
 from hlf.gateway import Endpoint, Gateway, Timeouts
@@ -69,11 +70,17 @@ class Fabric:
             await self.start_node(msp_id)
         await self.channel_setup.create(self.channel_setup.genesis(self.folder / "genesis.block"))
         definition = ChaincodeDefinition(self.chaincode, "1.0", 1, policies.parse(POLICY))
-        services = {msp_id: ServiceAddress(self.members[msp_id].chaincode_address) for msp_id in MSP_IDS}
-        self.package_ids = await self.channel_setup.deploy(definition, services)
+        self.package_ids = await self.deploy(definition, {one: self.members[one].chaincode_address for one in MSP_IDS})
         for msp_id in MSP_IDS:
             await self.start_chaincode(msp_id)
         await self.settle()
+
+    async def deploy(self, definition: ChaincodeDefinition, addresses: Mapping[str, str]) -> dict[str, str]:
+        """Package ids by MSP id; `addresses` are those of the chaincode servers."""
+        label = f"{definition.name}_{definition.version}"
+        packages = {msp_id: package(label, ServiceAddress(address)) for msp_id, address in addresses.items()}
+        await self.channel_setup.deploy(definition, packages)
+        return {msp_id: made.package_id for msp_id, made in packages.items()}
 
     async def settle(self) -> None:
         """A gateway knows the other organizations' peers only when gossip has found them."""
@@ -91,7 +98,7 @@ class Fabric:
             node.prepare()
             self.processes[name] = await self._spawn(name, command, node.environment())
         else:
-            peer = next(one.peer for one in self.channel_setup.members if one.msp_id == name)
+            peer = next(one.peers[0] for one in self.channel_setup.members if one.msp_id == name)
             peer.prepare()
             self.processes[name] = await self._spawn(
                 name, [str(self.programs.peer), "node", "start"], peer.environment()
@@ -181,7 +188,7 @@ def _channel_member(member: Member, folder: Path) -> ChannelMember:
         operations_address=free_address(),
         data=folder / f"data-{member.msp_id}",
     )
-    return ChannelMember(member.msp_id, member.msp_dir, peer, member.identity("admin", role="admin"))
+    return ChannelMember(member.msp_id, member.msp_dir, (peer,), member.identity("admin", role="admin"))
 
 
 def _ordering(member: Member, folder: Path) -> OrderingService:

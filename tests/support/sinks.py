@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from emr_deploy.kafka import Kafka
 from emr_deploy.postgres import SUPERUSER
-from emr_deploy.programs import Stage
+from emr_deploy.process import Stage
 from sqlalchemy.engine import make_url
 from support.stack import Stack
 

@@ -9,26 +9,29 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+import httpx
 from emr_deploy.bundles import PatientBundle, make_histories
 from emr_deploy.callers import Answer, Callers
-from emr_deploy.programs import Process
+from emr_deploy.process import Process
 from emr_deploy.readiness import Readiness
 from emr_deploy.status import as_of
 from emr_deploy.system import System
 from emr_network.devnet import DevnetControl
 from emr_network.enrolment import ADMIN
 from emr_network.home import Home
-from emr_network.topology import Organization
+from emr_network.organizations import settle
+from emr_network.topology import Ledger, Organization
 from hlf.identity import SigningIdentity
 
 WAIT_SECONDS = 30.0
@@ -53,7 +56,7 @@ class Stack:
     def __init__(self, system: System, callers: Callers) -> None:
         self.system = system
         self.home = system.home
-        self.devnet = DevnetControl.at(system.ports)
+        self.ledger = system.topology.ledger
         self._callers = callers
         self._histories = 0
 
@@ -74,6 +77,25 @@ class Stack:
 
     def log(self, process: str) -> Path:
         return self.home.logs / f"{process}.log"
+
+    @property
+    def devnet(self) -> DevnetControl:
+        """Where the ledger is devnet."""
+        return DevnetControl.at(self.system.ports)
+
+    @property
+    def ledger_process(self) -> str:
+        """The process through which hospital A sees the ledger."""
+        return "devnet" if self.ledger == "devnet" else "peer-a"
+
+    @property
+    def peer_processes(self) -> list[str]:
+        """Every process that holds a ledger."""
+        return ["devnet"] if self.ledger == "devnet" else [f"peer-{one.name}" for one in self.organizations]
+
+    @property
+    def organizations(self) -> Sequence[Organization]:
+        return self.system.topology.organizations
 
     # people
 
@@ -156,7 +178,22 @@ class Stack:
     @property
     def height(self) -> int:
         """Number of blocks."""
-        return int(self.devnet.status()["height"])
+        return max(self.heights().values())
+
+    def heights(self) -> dict[str, int]:
+        """The number of blocks that each hospital's peer has, by MSP id."""
+        if self.ledger == "devnet":
+            return {one["msp_id"]: int(one["height"]) for one in self.devnet.status()["organizations"]}
+        return {one.msp_id: self._official_height(one) for one in self.organizations}
+
+    def _official_height(self, organization: Organization) -> int:
+        address = self.system.ports.address(f"peer-{organization.name}-operations")
+        metrics = httpx.get(f"http://{address}/metrics", trust_env=False).text
+        found = re.search(
+            rf'^ledger_blockchain_height{{channel="{self.system.topology.channel}"}} (\S+)', metrics, re.M
+        )
+        assert found is not None
+        return int(float(found[1]))
 
     async def as_of(self, organization: str) -> int | None:
         return await as_of(self.system, organization)
@@ -191,6 +228,8 @@ class Stack:
     async def ready(self, *names: str) -> None:
         async with Readiness(self.home, self.system.ports) as readiness:
             await readiness.wait([self.process(name) for name in names], lambda _: None)
+        if self.ledger == "fabric":
+            await settle(self.home, self.system.topology, self.system.ports)
 
     async def kill(self, name: str) -> int:
         """kill -9; the supervisor starts it again. Returns the pid that was killed once another one runs."""
@@ -216,20 +255,20 @@ class Stack:
     @asynccontextmanager
     async def peer_stopped(self, organization: str) -> AsyncIterator[None]:
         """A hospital's peer alone is down within the block; its chaincode and services run on."""
-        msp_id = self.msp_id(organization)
-        await asyncio.to_thread(self.devnet.stop, msp_id)
+        hospital = self.hospital(organization)
+        await asyncio.to_thread(self.system.network.stop, hospital)
         try:
             yield
         finally:
-            await asyncio.to_thread(self.devnet.start, msp_id)
+            await self.system.start_peers(hospital)
 
 
 @asynccontextmanager
-async def running_stack(root: Path) -> AsyncIterator[Stack]:
-    """A new system in `root`, taken down at the end; its logs stay."""
+async def running_stack(root: Path, ledger: Ledger = "devnet") -> AsyncIterator[Stack]:
+    """A new system in `root`, taken down at the end; its logs stay. Raises ProgramsMissing."""
     lines: list[str] = []
     system = System(Home(root), lines.append)
-    system.prepare(free_ports=True)
+    system.prepare(free_ports=True, ledger=ledger)
     try:
         await system.up()
         async with Callers(system.home, system.ports) as callers:

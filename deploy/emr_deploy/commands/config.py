@@ -14,7 +14,7 @@ import typer
 from emr_network.home import Home
 
 from emr_deploy.output import AsJson, Output
-from emr_deploy.programs import Process
+from emr_deploy.process import Process
 from emr_deploy.system import System
 
 if TYPE_CHECKING:

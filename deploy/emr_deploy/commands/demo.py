@@ -13,7 +13,7 @@ from emr_network.home import Home
 
 from emr_deploy.bundles import PatientBundle, make_histories, read_bundles
 from emr_deploy.callers import Callers
-from emr_deploy.output import AsJson, Output
+from emr_deploy.output import AsJson, OnLedger, Output
 from emr_deploy.story.tables import tables, wait_for_rows
 from emr_deploy.story.telling import Teller
 from emr_deploy.story.whole import tell
@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     folder: Annotated[Path | None, typer.Argument(help="FHIR bundles, one a patient.", exists=True)] = None,
+    ledger: OnLedger = None,
     as_json: AsJson = False,
 ) -> None:
     """Start two hospitals, run both workflows over HTTP, tell every step, show the tables, and stop again."""
@@ -37,7 +38,7 @@ def demo(
     bundles = read_bundles(folder) if folder else list(make_histories(PATIENTS, seed=SEED))
     system = System(_home_of_the_demo(), out.say)
     system.reset()
-    system.prepare(free_ports=True)
+    system.prepare(free_ports=True, ledger=ledger)
     try:
         asyncio.run(_tell(system, bundles, out))
     finally:

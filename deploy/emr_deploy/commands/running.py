@@ -12,7 +12,7 @@ import typer
 from emr_network.home import TOPOLOGY, Home
 
 from emr_deploy.guide import guide
-from emr_deploy.output import AsJson, Output
+from emr_deploy.output import AsJson, OnLedger, Output
 from emr_deploy.status import status_of
 from emr_deploy.system import NothingHere, System, UsageError
 
@@ -20,23 +20,32 @@ SCALE = re.compile(r"([a-z]+)=(\d+)")
 
 
 def register(app: typer.Typer) -> None:
-    for command in (up, down, reset, status, logs, scale):
+    for command in (up, found, down, reset, status, logs, scale):
         app.command()(command)
 
 
 def up(
     free_ports: Annotated[bool, typer.Option(help="Take free ports instead of the documented ones.")] = False,
     topology: Annotated[Path, typer.Option(help="The network to make, the first time.")] = TOPOLOGY,
+    ledger: OnLedger = None,
     quiet: Annotated[bool, typer.Option(help="Do not print URLs, tokens and curl lines at the end.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Start the whole system and leave it running; what runs already is left alone."""
     out = Output(as_json=as_json)
     system = System(Home.from_environment(), out.say)
-    system.prepare(free_ports=free_ports, topology=topology)
+    system.prepare(free_ports=free_ports, topology=topology, ledger=ledger)
     asyncio.run(system.up())
     shown = asyncio.run(guide(system))
     out.result(shown.as_dict(), *(() if quiet else shown.lines()))
+
+
+def found(as_json: AsJson = False) -> None:
+    """Make what services need of running nodes and stores: channel, identities, databases, topics."""
+    out = Output(as_json=as_json)
+    system = System(Home.from_environment(), out.say)
+    asyncio.run(system.found())
+    out.result({"founded": str(system.home.root)}, "services can start")
 
 
 def down(as_json: AsJson = False) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,33 +11,31 @@ from hlf.admin.channel import BatchSettings, ChannelDefinition, Consenter, Order
 from hlf.admin.genesis import genesis_block
 from hlf.admin.lifecycle import ChaincodeDefinition, Lifecycle, is_passing
 from hlf.admin.msp import MspDefinition
-from hlf.admin.packaging import ServiceAddress, package
+from hlf.admin.packaging import ChaincodePackage
 from hlf.admin.participation import OrdererAdmin
 from hlf.admin.peer import PeerAdmin
-from hlf.errors import HlfError
 from hlf.gateway import Endpoint, Gateway
 from hlf.identity import SigningIdentity
 
 from emr_network.fabric.nodes import OrdererNode, PeerNode
-
-START_SECONDS = 60.0
-POLL_SECONDS = 0.3
+from emr_network.waiting import eventually
 
 T = TypeVar("T")
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Member:
-    """An organization: its verifying MSP, its peer, and an administrator who acts for it."""
+    """An organization: its verifying MSP, its peers, and an administrator who acts for it."""
 
     msp_id: str
     msp: Path
-    peer: PeerNode
+    peers: tuple[PeerNode, ...]
     admin: SigningIdentity
 
     @property
-    def endpoint(self) -> Endpoint:
-        return Endpoint(self.peer.address, self.peer.tls.ca.read_bytes())
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        return tuple(endpoint_of(peer) for peer in self.peers)
 
 
 @dataclass(frozen=True)
@@ -54,17 +50,20 @@ class OrderingService:
 
 @dataclass(frozen=True)
 class FabricChannel:
+    """Steps say what they have done; one that was done before does nothing and says nothing."""
+
     name: str
     members: tuple[Member, ...]
     ordering: OrderingService
     batch: BatchSettings
+    say: Say = field(default=lambda _: None)
 
     def definition(self) -> ChannelDefinition:
         ordering = self.ordering
         return ChannelDefinition(
             self.name,
             tuple(
-                PeerOrganization(MspDefinition.from_dir(one.msp, one.msp_id), (one.peer.address,))
+                PeerOrganization(MspDefinition.from_dir(one.msp, one.msp_id), tuple(peer.address for peer in one.peers))
                 for one in self.members
             ),
             (
@@ -81,66 +80,68 @@ class FabricChannel:
         """Block 0, made once and kept in a file: a repetition must join with the same."""
         if not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
-            kept.write_bytes(genesis_block(self.definition()).SerializeToString())
+            partial = kept.with_name(f".{kept.name}.partial")
+            partial.write_bytes(genesis_block(self.definition()).SerializeToString())
+            partial.replace(kept)
+            self.say(f"made   block 0 of channel {self.name}")
         return kept.read_bytes()
 
     async def create(self, genesis: bytes) -> None:
         """Makes the channel: orderers take part, peers join."""
         for node in self.ordering.nodes:
-            await self._join_orderer(node, genesis)
+            if await self._join_orderer(node, genesis):
+                self.say(f"joined {node.name} orders {self.name}")
         for member in self.members:
-            await self._join_peer(member, genesis)
+            await self.join(member, genesis)
 
-    async def deploy(self, definition: ChaincodeDefinition, services: Mapping[str, ServiceAddress]) -> dict[str, str]:
-        """Installs, approves for every member and commits. Package ids by MSP id."""
-        packages = {
-            member.msp_id: package(f"{definition.name}_{definition.version}", services[member.msp_id])
-            for member in self.members
-        }
+    async def join(self, member: Member, block: bytes) -> None:
+        """Every peer of a member takes part in the channel of this configuration block."""
+        for peer in member.peers:
+            async with PeerAdmin(endpoint_of(peer), member.admin) as asked:
+                if await eventually(lambda asked=asked: asked.join(block)):  # type: ignore[misc]
+                    self.say(f"joined {peer.name} {self.name}")
+
+    async def deploy(self, definition: ChaincodeDefinition, packages: Mapping[str, ChaincodePackage]) -> None:
+        """Installs, approves for every member and commits. `packages` by MSP id."""
         for member in self.members:
-            async with PeerAdmin(member.endpoint, member.admin) as peer:
-                await peer.install(packages[member.msp_id])
+            await self.install(member, packages[member.msp_id])
         for member in self.members:
-            await self._with_lifecycle(member, _approval(definition, packages[member.msp_id].package_id))
+            await self.approve(member, definition, packages[member.msp_id])
+        await self.commit(definition)
+
+    async def install(self, member: Member, package: ChaincodePackage) -> None:
+        for peer in member.peers:
+            async with PeerAdmin(endpoint_of(peer), member.admin) as asked:
+                if await eventually(lambda asked=asked: asked.install(package)):  # type: ignore[misc]
+                    self.say(f"made   chaincode {package.label} installed on {peer.name}")
+
+    async def approve(self, member: Member, definition: ChaincodeDefinition, package: ChaincodePackage) -> None:
+        if await self.with_lifecycle(member, lambda one: one.approve(definition, package.package_id)):
+            self.say(f"made   {member.msp_id}'s approval of {_told(definition)}")
+
+    async def commit(self, definition: ChaincodeDefinition) -> None:
         names = [member.msp_id for member in self.members]
-        await self._with_lifecycle(self.members[0], lambda one: one.commit(definition, names))
-        return {msp_id: made.package_id for msp_id, made in packages.items()}
+        if await self.with_lifecycle(self.members[0], lambda one: one.commit(definition, names)):
+            self.say(f"made   {_told(definition)} in force on {self.name}")
 
-    async def _join_orderer(self, node: OrdererNode, block: bytes) -> None:
+    async def with_lifecycle(self, member: Member, step: Callable[[Lifecycle], Awaitable[T]]) -> T:
+        """What `step` gives, asked through the member's own peers, once the network has found itself."""
+        async with Gateway(member.endpoints) as gateway:
+            lifecycle = Lifecycle(gateway, member.admin, self.name)
+            return await eventually(lambda: step(lifecycle), is_passing)
+
+    async def _join_orderer(self, node: OrdererNode, block: bytes) -> bool:
         async with OrdererAdmin(
             f"https://{node.admin_address}",
             tls_ca_file=node.admin_tls.ca,
             client_cert=self.ordering.admin_certificate,
         ) as admin:
-            await eventually(lambda: admin.join(self.name, block))
-
-    async def _join_peer(self, member: Member, block: bytes) -> None:
-        async with PeerAdmin(member.endpoint, member.admin) as peer:
-            await eventually(lambda: peer.join(block))
-
-    async def _with_lifecycle(self, member: Member, step: Callable[[Lifecycle], Awaitable[T]]) -> T:
-        async with Gateway([member.endpoint]) as gateway:
-            lifecycle = Lifecycle(gateway, member.admin, self.name)
-            return await eventually(lambda: step(lifecycle), is_passing)
+            return await eventually(lambda: admin.join(self.name, block))
 
 
-def _approval(definition: ChaincodeDefinition, package_id: str) -> Callable[[Lifecycle], Awaitable[bool]]:
-    return lambda lifecycle: lifecycle.approve(definition, package_id)
+def endpoint_of(peer: PeerNode) -> Endpoint:
+    return Endpoint(peer.address, peer.tls.ca.read_bytes())
 
 
-async def eventually(
-    step: Callable[[], Awaitable[T]],
-    is_passing: Callable[[HlfError], bool] = lambda failure: failure.retriable,
-    *,
-    seconds: float = START_SECONDS,
-) -> T:
-    """What `step` gives, tried again while it fails for a reason that passes: a network that has just started has not
-    found itself yet."""
-    give_up_at = time.monotonic() + seconds
-    while True:
-        try:
-            return await step()
-        except HlfError as failure:
-            if not is_passing(failure) or time.monotonic() > give_up_at:
-                raise
-        await asyncio.sleep(POLL_SECONDS)
+def _told(definition: ChaincodeDefinition) -> str:
+    return f"chaincode {definition.name} {definition.version}, sequence {definition.sequence}"

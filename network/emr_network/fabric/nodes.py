@@ -23,6 +23,11 @@ _BUILDER = {
 """A chaincode-as-a-service builder: nothing is built, the peer only needs to learn where the service is."""
 
 
+_PING_SECONDS = "30s"
+"""Servers hang up on clients that ping more often. Peers and orderers ping each other every 60 s: with Fabric's
+default, 60 s as well, a ping that comes a moment early ends the connection."""
+
+
 @dataclass(frozen=True)
 class Tls:
     """A server's TLS certificate, its key, and the authority of its organization."""
@@ -48,6 +53,8 @@ class PeerNode:
     chaincode_address: str
     operations_address: str
     data: Path
+    gossip_bootstrap: str = ""
+    """Another peer of the same organization, where there is one."""
 
     @property
     def config(self) -> Path:
@@ -61,7 +68,9 @@ class PeerNode:
             path = builder / "bin" / name
             path.write_text(script, encoding="utf-8")
             path.chmod(path.stat().st_mode | stat.S_IXUSR)
-        (self.config / "core.yaml").write_text(yaml.safe_dump(_core(builder), sort_keys=False), encoding="utf-8")
+        (self.config / "core.yaml").write_text(
+            yaml.safe_dump(core_settings(builder), sort_keys=False), encoding="utf-8"
+        )
 
     def environment(self) -> Mapping[str, str]:
         return {
@@ -80,7 +89,7 @@ class PeerNode:
             "CORE_PEER_TLS_CERT_FILE": str(self.tls.certificate),
             "CORE_PEER_TLS_KEY_FILE": str(self.tls.key),
             "CORE_PEER_TLS_ROOTCERT_FILE": str(self.tls.ca),
-            "CORE_PEER_GOSSIP_BOOTSTRAP": self.address,
+            "CORE_PEER_GOSSIP_BOOTSTRAP": self.gossip_bootstrap or self.address,
             # Without it no other organization's gateway can ask this peer to endorse.
             "CORE_PEER_GOSSIP_EXTERNALENDPOINT": self.address,
             "CORE_OPERATIONS_LISTENADDRESS": self.operations_address,
@@ -124,7 +133,7 @@ class OrdererNode:
                     "ClientPrivateKey": str(self.tls.key),
                     "RootCAs": [str(self.tls.ca)],
                 },
-                "Keepalive": {"ServerMinInterval": "60s", "ServerInterval": "7200s", "ServerTimeout": "20s"},
+                "Keepalive": {"ServerMinInterval": _PING_SECONDS, "ServerInterval": "7200s", "ServerTimeout": "20s"},
                 "BootstrapMethod": "none",
                 "Authentication": {"TimeWindow": "15m"},
                 "MaxRecvMsgSize": MAX_MESSAGE_BYTES,
@@ -152,12 +161,15 @@ def _server_tls(tls: Tls) -> dict[str, Any]:
     }
 
 
-def _core(builder: Path) -> dict[str, Any]:
-    """The part of `core.yaml` in which our peers differ from the peer's built-in defaults, or for which it has none."""
+def core_settings(builder: Path) -> dict[str, Any]:
+    """The part of `core.yaml` in which our peers differ from the peer's built-in defaults, or for which it has none.
+
+    `builder` is the folder of a chaincode-as-a-service builder.
+    """
     return {
         "peer": {
             "networkId": "care",
-            "keepalive": {"minInterval": "60s"},
+            "keepalive": {"minInterval": _PING_SECONDS},
             "gossip": {
                 "useLeaderElection": False,
                 "orgLeader": True,

@@ -61,3 +61,22 @@ def test_a_bad_bundle_fails_the_check_and_says_why_without_content(tmp_path: Pat
     assert done.returncode == 1
     assert "broken.json" in done.stdout
     assert "secretword" not in done.stdout + done.stderr
+
+
+def test_fabric_without_its_programs_is_refused_and_nothing_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FABRIC_BIN", str(tmp_path))
+    done = _emr(tmp_path / "home", "network", "up", "--ledger", "fabric")
+    assert done.returncode == 3, done.stderr
+    assert "FABRIC_BIN" in done.stderr
+    assert not (tmp_path / "home").exists()
+
+
+def test_the_ledger_of_a_home_stays(tmp_path: Path) -> None:
+    made = _emr(tmp_path / "home", "network", "make", "--ledger", "fabric", "--free-ports", "--json")
+    assert made.returncode == 0, made.stderr
+    assert (tmp_path / "home" / "network" / "chaincode" / "a.id").read_text().startswith("emr_1.0:")
+    done = _emr(tmp_path / "home", "network", "make", "--ledger", "devnet")
+    assert done.returncode == 2
+    assert "stays one" in done.stderr

@@ -48,8 +48,9 @@ def test_hospitals_have_authorities_of_their_own(home: Home) -> None:
 
 
 def test_every_private_key_is_readable_by_its_owner_alone(home: Home) -> None:
-    keys = [path for path in _files(home) if path.name in {"priv_sk", "server.key"}]
-    assert len(keys) == 2 * 5 + 4  # hospitals: CA, TLS CA, peer, its TLS, the CA's TLS; orderer: all but the last
+    keys = [path for path in _files(home) if path.name in {"priv_sk", "server.key", "client.key"}]
+    # Hospitals: CA, TLS CA, peer, its TLS, the CA's TLS. Orderer: all but the last; its administrator, who has two.
+    assert len(keys) == 2 * 5 + 4 + 2
     assert {path.stat().st_mode & 0o777 for path in keys} == {0o600}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from emr_network.home import TOPOLOGY
-from emr_network.topology import TopologyError, load
+from emr_network.topology import Topology, TopologyError, load, save
 
 
 def _write(folder: Path, **changes: object) -> Path:
@@ -49,3 +49,26 @@ def test_a_hospital_is_found_by_short_name_and_by_msp_id(name: str) -> None:
 def test_a_hospital_that_takes_no_part_is_named_as_unknown() -> None:
     with pytest.raises(TopologyError, match="no hospital is called 'c'"):
         load(TOPOLOGY).organization("c")
+
+
+def test_a_topology_is_written_as_it_is_read(tmp_path: Path) -> None:
+    topology = load(TOPOLOGY).on("fabric")
+    save(topology, tmp_path / "copy.yaml")
+    assert load(tmp_path / "copy.yaml") == topology
+
+
+def test_devnet_has_one_peer_a_hospital(tmp_path: Path) -> None:
+    content = load(TOPOLOGY).model_dump(by_alias=True)
+    content["organizations"][0]["peers"] = 2
+    assert Topology.model_validate(content | {"ledger": "fabric"}).organizations[0].peers == 2
+    with pytest.raises(ValueError, match="ledger fabric"):
+        Topology.model_validate(content)
+
+
+@pytest.mark.parametrize("changed", [{"name": "a"}, {"msp_id": "HospitalA"}, {"domain": "a.care.example"}])
+def test_a_newcomer_shares_nothing_with_a_member(changed: dict[str, str]) -> None:
+    topology = load(TOPOLOGY)
+    fresh = {"name": "c", "msp_id": "HospitalC", "domain": "c.care.example"}
+    newcomer = topology.organizations[1].model_copy(update=fresh | changed)
+    with pytest.raises(TopologyError, match="share"):
+        topology.with_organization(newcomer)

@@ -4,7 +4,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import grpc
-from fabric_protos.common import common_pb2
+from fabric_protos.common import common_pb2, ledger_pb2
 from fabric_protos.peer import (
     chaincode_pb2,
     peer_pb2_grpc,
@@ -55,6 +55,15 @@ class PeerAdmin:
         answer = query_pb2.ChannelQueryResponse.FromString(await self._call("cscc", "GetChannels"))
         return tuple(sorted(channel.channel_id for channel in answer.channels))
 
+    async def height(self, channel: str) -> int:
+        """The number of blocks that the peer has of a channel. Raises PeerRefused."""
+        answer = await self._call("qscc", "GetChainInfo", channel.encode(), channel=channel)
+        return int(ledger_pb2.BlockchainInfo.FromString(answer).height)
+
+    async def config_block(self, channel: str) -> bytes:
+        """The newest configuration block that the peer has, a serialized `common.Block`. Raises PeerRefused."""
+        return await self._call("cscc", "GetConfigBlock", channel.encode(), channel=channel)
+
     async def install(self, package: ChaincodePackage) -> bool:
         """False if the peer had this very package before. Raises LifecycleError if it took it for another one."""
         arguments = lifecycle_pb2.InstallChaincodeArgs(chaincode_install_package=package.content)
@@ -83,8 +92,8 @@ class PeerAdmin:
                 return None
             raise
 
-    async def _call(self, chaincode: str, function: str, *arguments: bytes) -> bytes:
-        headers = new_headers(self._admin, _NO_CHANNEL, common_pb2.ENDORSER_TRANSACTION, chaincode)
+    async def _call(self, chaincode: str, function: str, *arguments: bytes, channel: str = _NO_CHANNEL) -> bytes:
+        headers = new_headers(self._admin, channel, common_pb2.ENDORSER_TRANSACTION, chaincode)
         proposal = proposal_pb2.Proposal(header=headers.serialized, payload=_payload(chaincode, function, arguments))
         message = proposal.SerializeToString()
         signed = proposal_pb2.SignedProposal(proposal_bytes=message, signature=self._admin.sign(message))
