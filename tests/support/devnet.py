@@ -25,7 +25,7 @@ from hlf.identity import SigningIdentity
 
 MSP_IDS = ("HospitalA", "HospitalB")
 ORDERER_MSP_ID = "Orderer"
-READY_SECONDS = 30.0
+READY_SECONDS = 120.0
 TESTS = Path(__file__).resolve().parent.parent
 NODE_OUS = ("client", "peer", "admin", "orderer")
 
@@ -180,9 +180,12 @@ class Devnet:
     async def start(self) -> None:
         """Returns once devnet answers and every chaincode that runs is connected."""
         self.process = await self._spawn("devnet", ["-m", "hlf_devnet", str(self.write_config())])
-        async with asyncio.timeout(READY_SECONDS):
-            while not await self._is_ready():
-                await asyncio.sleep(0.05)
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                while not await self._is_ready():
+                    await asyncio.sleep(0.05)
+        except TimeoutError as error:
+            raise AssertionError(f"devnet is not ready: {self.log.read_text()[-2000:]}") from error
 
     async def start_chaincode(self, msp_id: str, *arguments: str) -> None:
         """The hospital's chaincode server; `arguments` follow address and chaincode id."""

@@ -8,6 +8,7 @@ import pytest
 from hlf_devnet.simulator import Simulator
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.devnet import MSP_IDS
 from support.devnet_channel import CHAINCODE, Channel, Envelope
 
 KEYS = 70
@@ -36,10 +37,11 @@ class Plan:
 
 @dataclass
 class Model:
-    """Keys and versions only. `touched`: what valid transactions of the current block wrote, be it a delete of nothing:
-    Fabric counts such a key as changed until the block ends."""
+    """What stands at each key, and since which transaction. `touched`: what valid transactions of the current block
+    wrote, be it a delete of nothing: Fabric counts such a key as changed until the block ends."""
 
     versions: dict[int, Version] = field(default_factory=dict)
+    values: dict[int, bytes] = field(default_factory=dict)
     touched: set[int] = field(default_factory=set)
 
     def found(self, query: Range) -> list[tuple[int, Version]]:
@@ -48,7 +50,7 @@ class Model:
 
     def observed(self, plan: Plan) -> "Observed":
         reads = {key: self.versions.get(key) for key in plan.reads}
-        return Observed(plan, reads, [(query, self._fetched(query)) for query in plan.ranges])
+        return Observed(plan, reads, [(query, self._fetched(query)) for query in plan.ranges], new_value())
 
     def _fetched(self, query: Range) -> tuple[list[tuple[int, Version]], int]:
         """Results, and where the part of the range ends that was seen: a query that stopped early saw no further than
@@ -67,8 +69,10 @@ class Model:
             self.touched.add(key)
             if is_delete:
                 self.versions.pop(key, None)
+                self.values.pop(key, None)
             else:
                 self.versions[key] = version
+                self.values[key] = observed.value
         return "VALID"
 
 
@@ -77,6 +81,7 @@ class Observed:
     plan: Plan
     reads: dict[int, Version | None]
     ranges: list[tuple[Range, tuple[list[tuple[int, Version]], int]]]
+    value: bytes
 
 
 keys = st.integers(0, KEYS - 1)
@@ -95,6 +100,12 @@ plans = st.builds(
 )
 histories = st.lists(st.lists(plans, max_size=4), min_size=1, max_size=4)
 examples = itertools.count()
+numbers = itertools.count()
+
+
+def new_value() -> bytes:
+    """Of all keys that one transaction writes; no two transactions write the same."""
+    return f"by transaction {next(numbers)}".encode()
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +126,10 @@ class Story:
             self.run_block([self.endorsed(Plan(0, (), (), tuple((key, False) for key in range(0, KEYS, 1))))])
 
     def endorsed(self, plan: Plan) -> tuple[Observed, Envelope]:
-        return self.model.observed(plan), self.channel.endorse(lambda simulator: self.simulate(simulator, plan))
+        observed = self.model.observed(plan)
+        return observed, self.channel.endorse(lambda simulator: self.simulate(simulator, plan, observed.value))
 
-    def simulate(self, simulator: Simulator, plan: Plan) -> None:
+    def simulate(self, simulator: Simulator, plan: Plan, value: bytes) -> None:
         for key in plan.reads:
             simulator.get_state(CHAINCODE, self.key(key))
         for query in plan.ranges:
@@ -126,7 +138,7 @@ class Story:
             while rows.next() is not None and next(fetched) != query.limit:
                 pass
         for key, is_delete in plan.writes:
-            simulator.put_state(CHAINCODE, self.key(key), b"" if is_delete else b"value")
+            simulator.put_state(CHAINCODE, self.key(key), b"" if is_delete else value)
 
     def run_block(self, transactions: list[tuple[Observed, Envelope]]) -> None:
         number = self.channel.a.height
@@ -134,10 +146,10 @@ class Story:
         expected = [self.model.judge(observed, (number, index)) for index, (observed, _) in enumerate(transactions)]
         assert self.channel.commit(*(envelope for _, envelope in transactions)) == expected
 
-    def state(self) -> dict[int, Version]:
-        with self.channel.a.snapshot() as snapshot:
+    def state(self, msp_id: str) -> dict[int, tuple[Version, bytes]]:
+        with self.channel.ledgers[msp_id].snapshot() as snapshot:
             rows = snapshot.range(CHAINCODE, self.prefix, self.prefix + "~")
-            return {int(key.removeprefix(self.prefix)): tuple(value.version) for key, value in rows}  # type: ignore[misc]
+            return {int(key.removeprefix(self.prefix)): ((*found.version,), found.value or b"") for key, found in rows}
 
     def key(self, number: int) -> str:
         return f"{self.prefix}{number:03}"
@@ -154,4 +166,5 @@ def test_codes_and_state_are_those_of_a_plain_model(shared: Channel, is_full: bo
         story.run_block(waiting[number])
     for late in waiting[len(history) :]:
         story.run_block(late)
-    assert story.state() == story.model.versions
+    expected = {key: (version, story.model.values[key]) for key, version in story.model.versions.items()}
+    assert [story.state(msp_id) for msp_id in MSP_IDS] == [expected, expected]
