@@ -125,6 +125,14 @@ class Network(Protocol):
     def chaincode(self) -> str: ...
     def member(self, msp_id: str = ..., name: str = ..., **options: Any) -> SigningIdentity: ...
     def endpoint(self, msp_id: str) -> Endpoint: ...
+    @property
+    def orderer_endpoint(self) -> Endpoint: ...
+    async def open_peer(self, msp_id: str) -> None:
+        """Starts a peer of one more organization; it has joined nothing."""
+
+    async def close_peer(self, msp_id: str) -> None:
+        """Ends it for good."""
+
     def gateway(self, msp_id: str = ..., timeouts: Timeouts | None = ...) -> Gateway: ...
     async def start_chaincode(self, msp_id: str, *arguments: str) -> None: ...
     async def stop_chaincode(self, msp_id: str) -> None: ...
@@ -137,7 +145,7 @@ class Devnet:
     """What runs, and the ways to talk to it, stop parts of it, kill all of it and start it again."""
 
     folder: Path
-    members: Mapping[str, Member]
+    members: dict[str, Member]
     chaincode_command: Sequence[str]
     settings: Mapping[str, Any]
     channel: str = "care"
@@ -158,8 +166,21 @@ class Devnet:
         member = self.members[msp_id]
         return Endpoint(member.peer_address, member.tls_authority.certificate_pem)
 
+    @property
+    def orderer_endpoint(self) -> Endpoint:
+        return self.endpoint(ORDERER_MSP_ID)
+
     def gateway(self, msp_id: str = "HospitalA", timeouts: Timeouts | None = None) -> Gateway:
         return Gateway([self.endpoint(msp_id)], timeouts)
+
+    async def open_peer(self, msp_id: str) -> None:
+        if msp_id not in self.members:
+            self.members[msp_id] = new_member(msp_id, self.folder / msp_id)
+        section = self._organization(self.members[msp_id])
+        await self._control("POST", "/organizations", {**section, "chaincodes": {}})
+
+    async def close_peer(self, msp_id: str) -> None:
+        await self._control("DELETE", f"/organizations/{msp_id}")
 
     async def status(self) -> dict[str, Any]:
         return await self._control("GET", "/status")
@@ -170,9 +191,9 @@ class Devnet:
     async def start_peer(self, msp_id: str) -> None:
         await self._control("POST", f"/organizations/{msp_id}/start")
 
-    async def _control(self, method: str, path: str) -> dict[str, Any]:
+    async def _control(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         async with httpx.AsyncClient(trust_env=False, timeout=20) as http:
-            response = await http.request(method, f"http://{self.control_address}{path}")
+            response = await http.request(method, f"http://{self.control_address}{path}", json=body)
         response.raise_for_status()
         answer: dict[str, Any] = response.json()
         return answer
@@ -256,6 +277,9 @@ class Devnet:
                     "cert": str(orderer.folder / "node" / "signcerts" / "cert.pem"),
                     "key": str(orderer.folder / "node" / "keystore" / "key.pem"),
                 },
+                "listen": orderer.peer_address,
+                "tls_cert": str(orderer.folder / "tls.crt"),
+                "tls_key": str(orderer.folder / "tls.key"),
             },
             "organizations": [self._organization(self.members[msp_id]) for msp_id in MSP_IDS],
             "chaincodes": [

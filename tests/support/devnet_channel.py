@@ -15,12 +15,13 @@ from hlf.certs import CertificateAuthority
 from hlf.identity import SigningIdentity
 from hlf_devnet.block_cutter import BatchSettings
 from hlf_devnet.blockstore import data_hash
+from hlf_devnet.bundle import Bundles
 from hlf_devnet.envelopes import proposal_hash
 from hlf_devnet.genesis import ChannelOrganization, ChannelSettings, config_of, genesis_block
 from hlf_devnet.ledger import PeerLedger
 from hlf_devnet.lifecycle import ChaincodeDefinition, commit_definition
 from hlf_devnet.msp import MspRegistry
-from hlf_devnet.policy import ChannelPolicies, signature_policy
+from hlf_devnet.policy import signature_policy
 from hlf_devnet.simulator import SimulationResult, Simulator
 from hlf_devnet.validated import ValidatedBlock
 from hlf_devnet.validator import Validator
@@ -121,7 +122,6 @@ class Channel:
         self.folder = folder
         self.members = dict(members)
         self.batch = batch or BatchSettings()
-        self.msps = MspRegistry.from_dirs({name: member.msp_dir for name, member in members.items()})
         self.peers = {
             msp_id: SigningIdentity.from_msp_dir(members[msp_id].folder / "node", msp_id) for msp_id in MSP_IDS
         }
@@ -129,8 +129,10 @@ class Channel:
         self.orderer_signer = SigningIdentity.from_msp_dir(orderer.folder / "node", ORDERER_MSP_ID)
         self.client = self.members["HospitalA"].identity("client")
         self.genesis = self._stored_genesis()
-        self.policies = ChannelPolicies(config_of(self.genesis), self.msps)
-        self.validator = Validator(CHANNEL, self.msps, self.policies)
+        self.bundles = Bundles({name: member.msp_dir for name, member in members.items()})
+        bundle = self.bundles.of(config_of(self.genesis))
+        self.msps, self.policies = bundle.msps, bundle.policies
+        self.validator = Validator(CHANNEL, self.bundles)
         self.ledgers = {msp_id: PeerLedger.open(folder / "ledgers" / msp_id, msp_id, CHANNEL) for msp_id in MSP_IDS}
 
     @classmethod
@@ -235,20 +237,25 @@ class Channel:
         """Made once: a genesis block holds a nonce and the time."""
         file = self.folder / "genesis.block"
         if not file.exists():
-            _write(file, genesis_block(self._settings()))
+            _write(file, self.new_genesis(self.batch))
         return file.read_bytes()
 
-    def _settings(self) -> ChannelSettings:
+    def new_genesis(self, batch: BatchSettings) -> bytes:
+        """Block 0 of a channel of the same organizations."""
+        return genesis_block(self._settings(batch))
+
+    def _settings(self, batch: BatchSettings) -> ChannelSettings:
+        msps = MspRegistry.from_dirs({name: member.msp_dir for name, member in self.members.items()})
         return ChannelSettings(
             channel=CHANNEL,
             organizations=[
-                ChannelOrganization(self.msps.msp(msp_id), ("127.0.0.1", 7051 + index))
+                ChannelOrganization(msps.msp(msp_id), ("127.0.0.1", 7051 + index))
                 for index, msp_id in enumerate(MSP_IDS)
             ],
-            orderer=self.msps.msp(ORDERER_MSP_ID),
+            orderer=msps.msp(ORDERER_MSP_ID),
             orderer_address="127.0.0.1:7050",
             orderer_certificate=self.orderer_signer.certificate_pem,
-            batch=self.batch,
+            batch=batch,
         )
 
 

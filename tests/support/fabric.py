@@ -27,6 +27,7 @@ from hlf import policies
 from hlf.admin.channel import BatchSettings
 from hlf.admin.lifecycle import ChaincodeDefinition
 from hlf.admin.packaging import ServiceAddress, package
+from hlf.admin.peer import PeerAdmin
 from hlf.certs import CertificateAuthority, Purpose, certificate_to_pem, new_private_key, private_key_to_pem
 from hlf.errors import HlfError
 from hlf.gateway import Endpoint, Gateway, Timeouts
@@ -44,13 +45,15 @@ class Fabric:
 
     folder: Path
     programs: Programs
-    members: Mapping[str, Member]
+    members: dict[str, Member]
     channel_setup: FabricChannel
     chaincode_command: Sequence[str]
     channel: str = "care"
     chaincode: str = "conformance"
     package_ids: Mapping[str, str] = field(default_factory=dict)
     processes: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
+    further: dict[str, ChannelMember] = field(default_factory=dict)
+    """Organizations that were not there from the start."""
 
     def member(self, msp_id: str = "HospitalA", name: str = "somebody", **options: Any) -> SigningIdentity:
         """A new client of `msp_id`; `options` as those of `Member.identity`."""
@@ -60,8 +63,23 @@ class Fabric:
         member = self.members[msp_id]
         return Endpoint(member.peer_address, member.tls_authority.certificate_pem)
 
+    @property
+    def orderer_endpoint(self) -> Endpoint:
+        return self.endpoint(ORDERER_MSP_ID)
+
     def gateway(self, msp_id: str = "HospitalA", timeouts: Timeouts | None = None) -> Gateway:
         return Gateway([self.endpoint(msp_id)], timeouts)
+
+    async def open_peer(self, msp_id: str) -> None:
+        if msp_id not in self.members:
+            self.members[msp_id] = new_member(msp_id, self.folder / msp_id)
+            self.further[msp_id] = _channel_member(self.members[msp_id], self.folder)
+        await self.start_node(msp_id)
+        async with PeerAdmin(self.endpoint(msp_id), self.further[msp_id].admin) as peer:
+            await eventually(peer.channels)
+
+    async def close_peer(self, msp_id: str) -> None:
+        await self._end(msp_id)
 
     async def start(self) -> None:
         """Returns once every organization's gateway plans a transaction of all of them."""
@@ -98,7 +116,8 @@ class Fabric:
             node.prepare()
             self.processes[name] = await self._spawn(name, command, node.environment())
         else:
-            peer = next(one.peers[0] for one in self.channel_setup.members if one.msp_id == name)
+            members = (*self.channel_setup.members, *self.further.values())
+            peer = next(one.peers[0] for one in members if one.msp_id == name)
             peer.prepare()
             self.processes[name] = await self._spawn(
                 name, [str(self.programs.peer), "node", "start"], peer.environment()

@@ -25,15 +25,16 @@ def main() -> int:
         logger.error("usage: python -m hlf_devnet CONFIG.yaml")
         return 2
     try:
-        return asyncio.run(_run(load(Path(sys.argv[1]))))
+        path = Path(sys.argv[1])
+        return asyncio.run(_run(load(path), path.resolve().parent))
     except _STARTING_FAULTS as error:
         logger.error("devnet ends: %s", error)
         return 1
 
 
-async def _run(config: DevnetConfig) -> int:
+async def _run(config: DevnetConfig, folder: Path) -> int:
     network = Network.open(config)
-    control = None if config.control is None else embedded(control_app(network), config.control.listen)
+    control = None if config.control is None else embedded(control_app(network, folder), config.control.listen)
     try:
         await network.start()
         serving = None if control is None else asyncio.create_task(control.serve())

@@ -9,15 +9,16 @@ ABSOLUTE_TO_PREFERRED = 10
 @dataclass(frozen=True, slots=True)
 class BatchSettings:
     """A block is cut `timeout_ms` after its first envelope, or when it is full. `max_bytes` is the preferred size: a
-    larger envelope gets a block of its own, and is refused beyond `absolute_max_bytes`."""
+    larger envelope gets a block of its own, and is refused beyond `absolute_max_bytes` (10 times that, if 0)."""
 
-    timeout_ms: int = 50
+    timeout_ms: float = 50
     max_messages: int = 24
     max_bytes: int = 2 * 1024 * 1024
+    absolute_max_bytes: int = 0
 
-    @property
-    def absolute_max_bytes(self) -> int:
-        return self.max_bytes * ABSOLUTE_TO_PREFERRED
+    def __post_init__(self) -> None:
+        if not self.absolute_max_bytes:
+            object.__setattr__(self, "absolute_max_bytes", self.max_bytes * ABSOLUTE_TO_PREFERRED)
 
 
 Item = TypeVar("Item")

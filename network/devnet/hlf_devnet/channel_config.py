@@ -22,10 +22,31 @@ def config_of(block: bytes) -> Any:
     return envelope.config
 
 
+def channel_of(block: Any) -> str:
+    """The channel that a configuration block is about. ValueError if it is not one."""
+    config_of(block.SerializeToString())
+    payload = common_pb2.Payload.FromString(common_pb2.Envelope.FromString(block.data.data[0]).payload)
+    return str(common_pb2.ChannelHeader.FromString(payload.header.channel_header).channel_id)
+
+
 def last_config_number(block: Any) -> int:
     """The number of the configuration block that was in force when the orderer signed `block`."""
     metadata = common_pb2.Metadata.FromString(block.metadata.metadata[common_pb2.SIGNATURES])
     return int(common_pb2.OrdererBlockMetadata.FromString(metadata.value).last_config.index)
+
+
+def section(config: Any, name: str) -> Any:
+    """The group `Application` or `Orderer` of a `common.Config`. ValueError without it: looking it up would make it."""
+    if name not in config.channel_group.groups:
+        raise ValueError(f"the configuration has no group {name}")
+    return config.channel_group.groups[name]
+
+
+def value(group: Any, name: str) -> bytes:
+    """The bytes of a group's value. ValueError without it."""
+    if name not in group.values:
+        raise ValueError(f"the configuration has no value {name}")
+    return bytes(group.values[name].value)
 
 
 def application_organizations(config: Any) -> tuple[str, ...]:

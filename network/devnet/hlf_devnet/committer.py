@@ -34,6 +34,10 @@ class Committer:
         self._transient = transient
         self._others = others
 
+    async def join(self, genesis_block: bytes) -> None:
+        """Commits block 0."""
+        await _finished(self._commit(genesis_block))
+
     async def run(self) -> None:
         """Until cancelled; a commit in progress is finished first."""
         if self._ledger.height > self._orderer.height:
@@ -41,7 +45,7 @@ class Committer:
         self._forget_committed()
         self._validator.register(self._ledger)
         try:
-            async for block in self._orderer.blocks(self._ledger.height):
+            async for block in self._orderer.blocks(self._ledger.height, self._ledger.msp_id):
                 await _finished(self._commit(block))
         finally:
             self._validator.unregister(self._ledger)

@@ -52,8 +52,18 @@ class Orderer(Section):
     msp_id: Name
     msp_dir: ConfigPath
     signing: KeyPair
+    listen: Address | None = None
+    """The port of `orderer.AtomicBroadcast`; without it there is none."""
+    tls_cert: ConfigPath | None = None
+    tls_key: ConfigPath | None = None
     address: Address | None = None
-    """What the channel configuration calls the ordering service; nothing listens there."""
+    """What the channel configuration calls the ordering service; `listen` if nothing else is said."""
+
+    @model_validator(mode="after")
+    def _a_port_has_a_certificate(self) -> Self:
+        if self.listen is not None and (self.tls_cert is None or self.tls_key is None):
+            raise ValueError("listen needs tls_cert and tls_key")
+        return self
 
 
 class ChaincodeAddress(Section):
@@ -75,6 +85,9 @@ class Peer(Section):
 
 
 class Organization(Section):
+    """A peer that this process runs. Whether its organization is a member, the channel's configuration says.
+    `chaincodes`: servers of those that the configuration file defines; others are where their packages say."""
+
     msp_id: Name
     msp_dir: ConfigPath
     peer: Peer
@@ -95,6 +108,9 @@ class Endorsement(Section):
 
 
 class Chaincode(Section):
+    """Approved for every member and committed at the start, unless the ledger has its sequence or a later one: from
+    then on the ledger rules."""
+
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9]+([-_][a-zA-Z0-9]+)*$")]
     version: Name = "1.0"
     sequence: int = Field(default=1, ge=1)
@@ -122,6 +138,10 @@ class DevnetConfig(Section):
     data_dir: ConfigPath
     batch: Batch = Batch()
     orderer: Orderer
+    genesis_block: ConfigPath | None = None
+    """A new data folder begins with this block instead of one made of this file."""
+    join_peers: bool = True
+    """Peers of organizations in block 0 join by themselves; others, and with false all, wait for JoinChain."""
     organizations: Annotated[tuple[Organization, ...], Field(min_length=1)]
     chaincodes: tuple[Chaincode, ...] = ()
     control: Control | None = None
@@ -142,20 +162,23 @@ class DevnetConfig(Section):
             raise ValueError(f"an organization runs a chaincode that is not defined: {', '.join(sorted(undefined))}")
         return self
 
-    def organization(self, msp_id: str) -> Organization:
-        return next(organization for organization in self.organizations if organization.msp_id == msp_id)
-
 
 def read_yaml(model: type[Model], path: Path) -> Model:
     """`path` as `model`; raises ConfigError that names file and field but shows no value."""
     try:
         content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return model.model_validate(content, context={"folder": path.resolve().parent})
-    except (OSError, yaml.YAMLError) as error:
+        return validated(model, content, path.resolve().parent)
+    except (OSError, yaml.YAMLError, ConfigError) as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def validated(model: type[Model], content: Any, folder: Path) -> Model:
+    """`content` as `model`, its relative paths counting from `folder`. ConfigError names the field, shows no value."""
+    try:
+        return model.model_validate(content, context={"folder": folder})
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise ConfigError(f"{path}: {faults}") from error
+        raise ConfigError(faults) from error
 
 
 def load(path: Path) -> DevnetConfig:

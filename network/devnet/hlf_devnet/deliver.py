@@ -1,26 +1,35 @@
-"""`protos.Deliver` of one peer: blocks, filtered blocks, blocks with the organization's private data.
+"""`protos.Deliver` of one peer: blocks, filtered blocks, blocks with the organization's private data; and the orderer's
+`Deliver`, which is the same but for the policy.
 
 A client sends a signed SeekInfo, gets the blocks from `start` to `stop`, then a status, and may send the next one.
 """
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from fabric_protos.common import common_pb2
 from fabric_protos.orderer import ab_pb2
 from fabric_protos.peer import events_pb2
 from google.protobuf.message import DecodeError
 
-from hlf_devnet.access import READERS, AccessDenied, is_expired
+from hlf_devnet.access import AccessControl, AccessDenied, is_expired
 from hlf_devnet.block_events import filtered_block
-from hlf_devnet.ledger import PeerLedger
-from hlf_devnet.peer import Peer
 
 NEVER: Final = 2**64 - 1
 _BLOCK, _FILTERED_BLOCK, _BLOCK_AND_PRIVATE_DATA = 2, 3, 4  # fields of DeliverResponse
 
-Render = Callable[[PeerLedger, int, Any], bytes]
-"""(ledger, number of the block, SeekInfo) → a serialized `protos.DeliverResponse`."""
+Render = Callable[[Any, int, Any], bytes]
+"""(block source, number of the block, SeekInfo) → a serialized `protos.DeliverResponse`; `orderer.DeliverResponse` has
+the same form."""
+
+
+class BlockSource(Protocol):
+    """A peer's ledger or the orderer's."""
+
+    @property
+    def height(self) -> int: ...
+    async def wait_for_height(self, height: int) -> None: ...
+    def block_bytes(self, number: int) -> bytes: ...
 
 
 class _Ended(Exception):
@@ -32,25 +41,37 @@ class _Ended(Exception):
 
 
 class DeliverService:
-    """Its methods yield serialized DeliverResponses: a block is sent on as it is stored, without being decoded."""
+    """Its methods yield serialized DeliverResponses: a block is sent on as it is stored, without being decoded.
 
-    def __init__(self, peer: Peer) -> None:
-        self._peer = peer
+    `serves`: whether there is a channel of that name. `block_resource`: what one must be allowed to get blocks.
+    """
+
+    def __init__(
+        self,
+        source: BlockSource,
+        access: AccessControl,
+        serves: Callable[[str], bool],
+        block_resource: str = "event/Block",
+    ) -> None:
+        self._source = source
+        self._access = access
+        self._serves = serves
+        self._block_resource = block_resource
 
     def Deliver(self, envelopes: AsyncIterator[Any], _: Any) -> AsyncIterator[bytes]:  # noqa: N802  protobuf's name
-        return self._serve(envelopes, _render_block)
+        return self._serve(envelopes, _render_block, self._block_resource)
 
     def DeliverFiltered(self, envelopes: AsyncIterator[Any], _: Any) -> AsyncIterator[bytes]:  # noqa: N802
-        return self._serve(envelopes, _render_filtered)
+        return self._serve(envelopes, _render_filtered, "event/FilteredBlock")
 
     def DeliverWithPrivateData(self, envelopes: AsyncIterator[Any], _: Any) -> AsyncIterator[bytes]:  # noqa: N802
-        return self._serve(envelopes, _render_with_private_data)
+        return self._serve(envelopes, _render_with_private_data, self._block_resource)
 
-    async def _serve(self, envelopes: AsyncIterator[Any], render: Render) -> AsyncIterator[bytes]:
+    async def _serve(self, envelopes: AsyncIterator[Any], render: Render, resource: str) -> AsyncIterator[bytes]:
         async for envelope in envelopes:
             status = common_pb2.SUCCESS
             try:
-                async for response in self._deliver(envelope, render):
+                async for response in self._deliver(envelope, render, resource):
                     yield response
             except _Ended as ended:
                 status = ended.status
@@ -58,17 +79,17 @@ class DeliverService:
             if status != common_pb2.SUCCESS:
                 return
 
-    async def _deliver(self, envelope: Any, render: Render) -> AsyncIterator[bytes]:
-        ledger = self._peer.ledger
+    async def _deliver(self, envelope: Any, render: Render, resource: str) -> AsyncIterator[bytes]:
+        source = self._source
         seek, creator = self._open(envelope)
-        self._check_access(envelope, creator)
-        number, stop = _bounds(seek, ledger.height)
+        self._check_access(resource, envelope, creator)
+        number, stop = _bounds(seek, source.height)
         while True:
-            if seek.behavior == ab_pb2.SeekInfo.FAIL_IF_NOT_READY and number >= ledger.height:
+            if seek.behavior == ab_pb2.SeekInfo.FAIL_IF_NOT_READY and number >= source.height:
                 raise _Ended(common_pb2.NOT_FOUND)
-            await ledger.wait_for_height(number + 1)
-            self._check_access(envelope, creator)
-            yield render(ledger, number, seek)
+            await source.wait_for_height(number + 1)
+            self._check_access(resource, envelope, creator)
+            yield render(source, number, seek)
             if number == stop:
                 return
             number += 1
@@ -83,7 +104,7 @@ class DeliverService:
             raise _Ended(common_pb2.BAD_REQUEST) from error
         if not (payload.HasField("header") and self._is_timely(channel_header)):
             raise _Ended(common_pb2.BAD_REQUEST)
-        if channel_header.channel_id != self._peer.channel:
+        if not self._serves(channel_header.channel_id):
             raise _Ended(common_pb2.NOT_FOUND)
         try:
             return ab_pb2.SeekInfo.FromString(payload.data), signature_header.creator
@@ -91,12 +112,12 @@ class DeliverService:
             raise _Ended(common_pb2.BAD_REQUEST) from error
 
     def _is_timely(self, channel_header: Any) -> bool:
-        return bool(channel_header.HasField("timestamp")) and self._peer.access.is_timely(channel_header.timestamp)
+        return bool(channel_header.HasField("timestamp")) and self._access.is_timely(channel_header.timestamp)
 
-    def _check_access(self, envelope: Any, creator: bytes) -> None:
-        """Again before each block: a certificate may expire or be revoked meanwhile."""
+    def _check_access(self, resource: str, envelope: Any, creator: bytes) -> None:
+        """Again before each block: a certificate may expire or be revoked meanwhile, or its organization leave."""
         try:
-            caller = self._peer.access.check(READERS, creator, envelope.payload, envelope.signature)
+            caller = self._access.check(resource, creator, envelope.payload, envelope.signature)
         except AccessDenied as error:
             raise _Ended(common_pb2.FORBIDDEN) from error
         if is_expired(caller):
@@ -129,16 +150,16 @@ def _stop(seek: Any, start: int, height: int) -> int:
     return stop
 
 
-def _render_block(ledger: PeerLedger, number: int, seek: Any) -> bytes:
-    block = ledger.block_bytes(number)
+def _render_block(source: BlockSource, number: int, seek: Any) -> bytes:
+    block = source.block_bytes(number)
     return _field(_BLOCK, _without_data(block) if seek.content_type == ab_pb2.SeekInfo.HEADER_WITH_SIG else block)
 
 
-def _render_filtered(ledger: PeerLedger, number: int, _: Any) -> bytes:
+def _render_filtered(ledger: Any, number: int, _: Any) -> bytes:
     return _field(_FILTERED_BLOCK, filtered_block(number, ledger.block_bytes(number)))
 
 
-def _render_with_private_data(ledger: PeerLedger, number: int, seek: Any) -> bytes:
+def _render_with_private_data(ledger: Any, number: int, seek: Any) -> bytes:
     block = ledger.block_bytes(number)
     private = events_pb2.BlockAndPrivateData(private_data_map=ledger.private_data(number))
     if seek.content_type == ab_pb2.SeekInfo.HEADER_WITH_SIG:

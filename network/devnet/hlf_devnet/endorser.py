@@ -51,7 +51,7 @@ class Endorser:
         check_time(proposal, self._peer.access)
         if proposal.fault:
             raise ProposalRefused(proposal.fault)
-        if proposal.channel_id not in ("", self._peer.channel):
+        if proposal.channel_id and not self._peer.serves(proposal.channel_id):
             return _failure(f"channel '{proposal.channel_id}' not found")
         caller = check(proposal, self._peer)
         try:
@@ -63,7 +63,7 @@ class Endorser:
 
     async def _endorse(self, proposal: Proposal, caller: VerifiedIdentity, sign: bool) -> Endorsed:
         if proposal.chaincode in SYSTEM_CHAINCODES:
-            response = self._system.invoke(proposal, caller)
+            response = await self._system.invoke(proposal, caller)
             return self._answer(proposal, response, None, b"", SYSTEM_CHAINCODE_VERSION, sign=sign)
         definition = self._definition(proposal.chaincode, proposal.channel_id)
         simulator = Simulator(self._peer.ledger, proposal.transaction_id)

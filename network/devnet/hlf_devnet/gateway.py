@@ -9,7 +9,7 @@ from fabric_protos.common import common_pb2
 from fabric_protos.gateway import gateway_pb2
 from fabric_protos.peer import transaction_pb2
 
-from hlf_devnet.access import READERS, AccessDenied
+from hlf_devnet.access import AccessDenied
 from hlf_devnet.chaincode_events import chaincode_events
 from hlf_devnet.endorser import Endorser
 from hlf_devnet.orderer import BroadcastRefused, Orderer
@@ -33,12 +33,17 @@ Code = grpc.StatusCode
 
 
 class Gateway:
-    """The service of `home`. `members`: the peers that run now, `home` among them."""
+    """The service of `home`. `running`: the peers that run and have joined, `home` among them."""
 
-    def __init__(self, home: Endorser, members: Callable[[], Members], orderer: Orderer) -> None:
+    def __init__(self, home: Endorser, running: Callable[[], Members], orderer: Orderer) -> None:
         self._home = home
-        self._members = members
+        self._running = running
         self._orderer = orderer
+
+    def _members(self) -> Members:
+        """The peers that may take part: those of the channel's members, as the own peer knows them."""
+        known = self._peer.access.organizations if self._peer.has_joined else ()
+        return {msp_id: endorser for msp_id, endorser in self._running().items() if msp_id in known}
 
     @property
     def _peer(self) -> Peer:
@@ -60,7 +65,7 @@ class Gateway:
     async def endorse(self, request: Any) -> Any:
         proposal = _proposal_of(request, "")
         if request.endorsing_organizations:
-            members = self._members() if proposal.channel_id == self._peer.channel else {}
+            members = self._members() if self._peer.serves(proposal.channel_id) else {}
             layout = named_layout(members, proposal.called, request.endorsing_organizations)
             collected, layouts = Collected(), [layout]
         else:
@@ -76,7 +81,7 @@ class Gateway:
         """Asks the own peer first: what it simulated tells which policies count."""
         members = self._members()
         await at_one_height([endorser for endorser in members.values() if endorser.peer.endorses(proposal.called)])
-        if proposal.channel_id != self._peer.channel or not self._peer.endorses(proposal.called):
+        if not self._peer.serves(proposal.channel_id) or not self._peer.endorses(proposal.called):
             raise no_endorser(proposal)
         answer = await ask(self._home, proposal)
         if isinstance(answer, Failure):
@@ -121,7 +126,7 @@ class Gateway:
         ):
             if not field:
                 raise RpcError(Code.INVALID_ARGUMENT, text)
-        self._require_reader(request, signed)
+        self._require_reader("gateway/CommitStatus", request, signed)
         try:
             committed = await self._peer.committed(request.transaction_id)
         except PeerStopped as error:
@@ -132,21 +137,21 @@ class Gateway:
         if not signed.request:
             raise RpcError(Code.INVALID_ARGUMENT, "a chaincode events request is required")
         request = _request_of(gateway_pb2.ChaincodeEventsRequest, signed.request, "invalid chaincode events request: ")
-        self._require_reader(request, signed)
+        self._require_reader("gateway/ChaincodeEvents", request, signed)
         async for response in chaincode_events(self._peer.ledger, request):
             yield response
 
     def _require_channel(self, channel: str, code: grpc.StatusCode) -> None:
-        if channel != self._peer.channel:
+        if not self._peer.serves(channel):
             reason = f"could not get last config for channel {channel}"
             raise RpcError(code, f"failed to get config for channel [{channel}]: {reason}")
 
-    def _require_reader(self, request: Any, signed: Any) -> None:
-        if request.channel_id != self._peer.channel:
+    def _require_reader(self, resource: str, request: Any, signed: Any) -> None:
+        if not self._peer.serves(request.channel_id):
             text = f"Failed to get policy manager for channel [{request.channel_id}]"
             raise RpcError(Code.PERMISSION_DENIED, text)
         try:
-            self._peer.access.check(READERS, request.identity, signed.request, signed.signature)
+            self._peer.access.check(resource, request.identity, signed.request, signed.signature)
         except AccessDenied as error:
             raise RpcError(Code.PERMISSION_DENIED, str(error)) from error
 

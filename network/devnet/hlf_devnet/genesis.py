@@ -30,7 +30,7 @@ class ChannelSettings:
     orderer: Msp
     orderer_address: str
     orderer_certificate: bytes
-    """PEM of the orderer's signing certificate (consenter identity and its TLS certificate in one)."""
+    """PEM of the orderer's TLS certificate, by which other orderers would know it."""
     batch: BatchSettings
 
 

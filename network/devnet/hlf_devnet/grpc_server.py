@@ -22,6 +22,7 @@ SERVER_OPTIONS: Final = (
 _UNREADABLE: Final = RpcError(grpc.StatusCode.INTERNAL, "grpc: failed to unmarshal the received message")
 _BROKEN: Final = RpcError(grpc.StatusCode.UNAVAILABLE, "the peer's ledger is damaged or cannot be written")
 
+Behavior = Callable[[Any, ServicerContext], Any]
 Calls = Counter[str]
 """How often each method was called, by its name."""
 
@@ -35,7 +36,7 @@ class Method:
     """`request`: the message's class. What a method returns or yields may be serialized already."""
 
     request: Any
-    behavior: Callable[[Any, ServicerContext], Any]
+    behavior: Behavior
     streams_requests: bool = False
     streams_responses: bool = False
 

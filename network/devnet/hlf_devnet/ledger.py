@@ -60,6 +60,10 @@ class PeerLedger:
         self._log_is_due = False
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self.commit_hash = b""
+        self.config: Any = None
+        """The `common.Config` of the newest configuration block; None before the first block."""
+        self.config_number = 0
+        """The number of that block."""
         self.collections: frozenset[str] = frozenset()
         """The names of all implicit collections of the channel."""
         self.definitions: dict[str, object | None] = {}
@@ -183,7 +187,7 @@ class PeerLedger:
         self._read_blocks.appended(staged.number, staged.hash, staged.raw)
         self.commit_hash = staged.commit_hash
         if staged.config is not None:
-            self.collections = implicit_collections(staged.config)
+            self._adopt(staged.config, staged.number)
         if any(namespace == "_lifecycle" for namespace, _ in staged.updates.public):
             self.definitions.clear()
         ready = [waiter for height, waiter in self._waiting if height <= self.height]
@@ -235,7 +239,12 @@ class PeerLedger:
         if self.height:
             newest = self.block(self.height - 1)
             self.commit_hash = commit_hash_of(newest.metadata.metadata[common_pb2.COMMIT_HASH])
-            self.collections = implicit_collections(config_of(self.block_bytes(last_config_number(newest))))
+            number = last_config_number(newest)
+            self._adopt(config_of(self.block_bytes(number)), number)
+
+    def _adopt(self, config: Any, number: int) -> None:
+        self.config, self.config_number = config, number
+        self.collections = implicit_collections(config)
 
     def _check_identity(self) -> None:
         for name, value in (("channel", self.channel), ("msp_id", self.msp_id)):

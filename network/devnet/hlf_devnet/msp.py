@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -18,11 +18,13 @@ from google.protobuf.message import DecodeError
 from hlf import certs
 from hlf.identity import SigningIdentity
 
+from hlf_devnet.channel_config import section, value
 from hlf_devnet.identities import IdentityError, SignatureChecker, VerifiedIdentity, least_recently_used
 from hlf_devnet.msp_folder import MspDefinition, MspError, NodeOus, Revocations
 
 __all__ = ["IdentityError", "Msp", "MspError", "MspRegistry", "VerifiedIdentity"]
 
+NO_FOLDERS: Final[Mapping[str, Path]] = {}
 MALFORMED = (
     ValueError,
     TypeError,
@@ -40,26 +42,38 @@ _log = logging.getLogger(__name__)
 class MspRegistry:
     """The organizations of a channel. Results are remembered: an identity is parsed and its chain checked once."""
 
-    def __init__(self, msps: Mapping[str, "Msp"]) -> None:
+    def __init__(self, msps: Mapping[str, "Msp"], signatures: SignatureChecker | None = None) -> None:
         self._msps = dict(msps)
         self._remembered: dict[bytes, VerifiedIdentity | IdentityError] = {}
-        self._signatures = SignatureChecker()
+        self._signatures = signatures or SignatureChecker()
 
     @classmethod
-    def from_dirs(cls, folders: Mapping[str, Path]) -> Self:
+    def from_dirs(cls, folders: Mapping[str, Path], signatures: SignatureChecker | None = None) -> Self:
         """`folders`: MSP id → the organization's verifying MSP folder (that of the orderer organization as well)."""
-        return cls({msp_id: Msp.from_dir(msp_id, folder) for msp_id, folder in folders.items()})
+        return cls({msp_id: Msp.from_dir(msp_id, folder) for msp_id, folder in folders.items()}, signatures)
 
     @classmethod
-    def from_config(cls, config: Any) -> Self:
-        """The organizations of a `common.Config`, those of the orderer as well. Its revocation lists are fixed."""
-        groups = config.channel_group.groups
-        found = [
-            MspDefinition.of_config(msp_config_pb2.MSPConfig.FromString(group.values["MSP"].value))
-            for section in ("Application", "Orderer")
-            for group in groups[section].groups.values()
-        ]
-        return cls({definition.msp_id: Msp(definition) for definition in found})
+    def from_config(
+        cls, config: Any, folders: Mapping[str, Path] = NO_FOLDERS, signatures: SignatureChecker | None = None
+    ) -> Self:
+        """The organizations of a `common.Config`, those of the orderer as well. MspError where one cannot be used.
+
+        `folders`: MSP folders by MSP id, whose `crls` count beside the configuration's own lists.
+        """
+        found: dict[str, Msp] = {}
+        for part in ("Application", "Orderer"):
+            for name, group in section(config, part).groups.items():
+                msp = Msp.from_config(name, group, folders)
+                if msp.msp_id in found:
+                    raise MspError(f"two organizations of the channel have the MSP id {msp.msp_id}")
+                found[msp.msp_id] = msp
+        return cls(found, signatures)
+
+    @staticmethod
+    def id_of(group: Any) -> str:
+        """The MSP id in an organization's `common.ConfigGroup`."""
+        config = msp_config_pb2.MSPConfig.FromString(value(group, "MSP"))
+        return str(msp_config_pb2.FabricMSPConfig.FromString(config.config).name)
 
     def msp(self, msp_id: str) -> "Msp":
         """IdentityError when there is none."""
@@ -130,6 +144,18 @@ class Msp:
     def from_dir(cls, msp_id: str, folder: Path) -> Self:
         """Reads Fabric's folder layout, `crls` and `config.yaml` (NodeOUs) included. MspError if it cannot be used."""
         return cls(MspDefinition.read(msp_id, folder))
+
+    @classmethod
+    def from_config(cls, name: str, group: Any, folders: Mapping[str, Path]) -> Self:
+        """Of an organization's `common.ConfigGroup`. MspError if it cannot be used."""
+        try:
+            config = msp_config_pb2.MSPConfig.FromString(value(group, "MSP"))
+            definition = MspDefinition.of_config(config, folders.get(MspRegistry.id_of(group)))
+            if not definition.roots:
+                raise ValueError("expected at least one CA certificate")
+            return cls(definition)
+        except (DecodeError, KeyError, *MALFORMED) as error:
+            raise MspError(f"setting up the MSP of organization {name} failed: {error}") from error
 
     def to_config(self) -> Any:
         """The `msp.MSPConfig` that stands in the channel's configuration."""

@@ -38,8 +38,7 @@ class NodeOu:
 
 @dataclass(frozen=True, slots=True)
 class MspDefinition:
-    """`path` is None when the definition comes from a channel's configuration, `revocation_lists` (PEM) are then that
-    configuration's."""
+    """`path`: a folder whose `crls` count as well, `revocation_lists` (PEM) those of a channel's configuration."""
 
     msp_id: str
     path: Path | None
@@ -69,12 +68,12 @@ class MspDefinition:
         )
 
     @classmethod
-    def of_config(cls, config: Any) -> Self:
-        """From a `msp.MSPConfig`."""
+    def of_config(cls, config: Any, path: Path | None = None) -> Self:
+        """From a `msp.MSPConfig`. ValueError where it holds something else than certificates."""
         fabric = msp_config_pb2.FabricMSPConfig.FromString(config.config)
         return cls(
             msp_id=fabric.name,
-            path=None,
+            path=path,
             roots=_parsed(fabric.root_certs),
             intermediates=_parsed(fabric.intermediate_certs),
             admins=_parsed(fabric.admins),
@@ -157,8 +156,8 @@ class NodeOus:
 
 
 class Revocations:
-    """The lists in `crls`. A certificate is revoked from the moment its serial number is in a list of its issuer;
-    Fabric does not look at the date of revocation either."""
+    """The lists of the configuration and those in `crls`. A certificate is revoked from the moment its serial number is
+    in a list of its issuer; Fabric does not look at the date of revocation either."""
 
     def __init__(self, definition: MspDefinition) -> None:
         self._msp_folder = definition.path
@@ -178,7 +177,8 @@ class Revocations:
         return True
 
     def pem_files(self) -> list[bytes]:
-        return [*self._fixed] if self._msp_folder is None else pem_files(self._msp_folder, "crls")
+        found = [] if self._msp_folder is None else pem_files(self._msp_folder, "crls")
+        return [*self._fixed, *(pem for pem in found if pem not in self._fixed)]
 
     def revoked(self, certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
         return any(

@@ -12,6 +12,7 @@ from hlf_devnet.chaincode_requests import TransactionContext
 from hlf_devnet.chaincode_stream import ChaincodeClient
 from hlf_devnet.ledger import PeerLedger
 from hlf_devnet.lifecycle import ChaincodeDefinition, committed_definition
+from hlf_devnet.msp import IdentityError, MspRegistry
 from hlf_devnet.transient import TransientStore
 from hlf_devnet.validator import ValidatedBlock
 
@@ -25,6 +26,10 @@ class CommittedTransaction(NamedTuple):
     block: int
 
 
+class JoinRefused(Exception):
+    """The peer does not join with that block; the text is worded after Fabric."""
+
+
 class PeerStopped(Exception):
     """The peer was stopped while somebody waited for it."""
 
@@ -32,12 +37,13 @@ class PeerStopped(Exception):
 @dataclass(slots=True)
 class Peer:
     """`address` is what error details and the status call it: host and port. `chaincodes`: those that it has a server
-    for."""
+    for. `local`: the MSP of the peer's own folder, which decides on calls without a channel and on administrators."""
 
     msp_id: str
     address: str
     signer: SigningIdentity
     access: AccessControl
+    local: MspRegistry
     ledger: PeerLedger
     transient: TransientStore
     chaincodes: dict[str, ChaincodeClient[TransactionContext]]
@@ -46,6 +52,21 @@ class Peer:
     @property
     def channel(self) -> str:
         return self.access.channel
+
+    @property
+    def has_joined(self) -> bool:
+        return self.ledger.height > 0
+
+    def serves(self, channel: str) -> bool:
+        return channel == self.channel and self.has_joined
+
+    def is_administrator(self, identity: bytes) -> bool:
+        """Whether it is one of the peer's own organization, as the peer's own MSP folder tells."""
+        try:
+            self.local.reload_revocations()
+            return "admin" in self.local.validate(identity).roles
+        except IdentityError:
+            return False
 
     def endorses(self, chaincode: str) -> bool:
         """Whether the chaincode is a system one, or a defined one that this organization has a server for."""

@@ -47,12 +47,8 @@ class ChannelPolicies:
     """
 
     def __init__(self, config: Any, msps: MspRegistry) -> None:
-        """`config`: the `common.Config` of the newest configuration block (`genesis.config_of`)."""
+        """`config`: the `common.Config` of a configuration block (`genesis.config_of`)."""
         self._msps = msps
-        self.use(config)
-
-    def use(self, config: Any) -> None:
-        """From now on the policies of a newer configuration."""
         self._root = config.channel_group
         self._organizations = application_organizations(config)
         self._compiled: dict[bytes, Rule] = {}
@@ -67,6 +63,39 @@ class ChannelPolicies:
         """Whether `identities` (each of one verified signature) satisfy `policy`. PolicyError if malformed."""
         distinct = list({identity.fingerprint: identity for identity in identities}.values())
         return self._evaluate(policy, distinct)
+
+    def check_all(self) -> None:
+        """PolicyError if a policy of the configuration is malformed."""
+        self._check_group(self._root)
+
+    def _check_group(self, group: Any) -> None:
+        for name in group.policies:
+            self._config_rule(group, name)
+        for child in group.groups.values():
+            self._check_group(child)
+
+    def why_not(self, path: str, identities: Sequence[VerifiedIdentity]) -> str | None:
+        """Why `identities` do not satisfy the channel policy `path`, in Fabric's words; None if they do. PolicyError if
+        there is no such policy."""
+        if self.evaluate(path, identities):
+            return None
+        group, name = self._group(path)
+        policy = group.policies[name].policy
+        if policy.type == policies_pb2.Policy.SIGNATURE:
+            return "signature set did not satisfy policy"
+        meta = policies_pb2.ImplicitMetaPolicy.FromString(policy.value)
+        parts = [f"{path.rpartition('/')[0]}/{child}/{meta.sub_policy}" for child in group.groups]
+        satisfied = sum(self._is_satisfied(part, identities) for part in parts)
+        return (
+            f"implicit policy evaluation failed - {satisfied} sub-policies were satisfied, but this policy requires "
+            f"{_threshold(meta.rule, len(parts))} of the '{meta.sub_policy}' sub-policies to be satisfied"
+        )
+
+    def _is_satisfied(self, path: str, identities: Sequence[VerifiedIdentity]) -> bool:
+        try:
+            return self.evaluate(path, identities)
+        except PolicyError:
+            return False
 
     def required_org_sets(self, policies: Iterable[Any]) -> list[frozenset[str]]:
         """The smallest sets of organizations whose peers' endorsements satisfy all `policies` together, smallest

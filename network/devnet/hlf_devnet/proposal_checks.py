@@ -6,7 +6,7 @@ from typing import Any, Final
 from fabric_protos.common import common_pb2
 from hlf import crypto
 
-from hlf_devnet.access import WRITERS, AccessControl, AccessDenied, is_expired
+from hlf_devnet.access import AccessControl, AccessDenied, is_expired
 from hlf_devnet.identities import VerifiedIdentity
 from hlf_devnet.msp import IdentityError
 from hlf_devnet.peer import SYSTEM_CHAINCODES, Peer
@@ -64,7 +64,7 @@ def check(proposal: Proposal, peer: Peer) -> VerifiedIdentity:
         )
     if proposal.chaincode not in SYSTEM_CHAINCODES:
         try:
-            peer.access.check_policy(WRITERS, caller)
+            peer.access.check_resource("peer/Propose", caller)
         except AccessDenied as error:
             raise ProposalRefused(str(error)) from error
     return caller
@@ -73,17 +73,23 @@ def check(proposal: Proposal, peer: Peer) -> VerifiedIdentity:
 def _caller(proposal: Proposal, peer: Peer) -> VerifiedIdentity:
     denied = f"access denied: channel [{proposal.channel_id}]"
     try:
-        caller = peer.access.identify(proposal.creator)
+        caller = _identified(proposal, peer)
     except IdentityError as error:
         reason = _NOT_READ if error.reason in _UNREADABLE else f"creator org [{error.msp_id}]"
         raise ProposalRefused(f"{_validating(denied)} {reason}") from error
-    if not proposal.channel_id and caller.msp_id != peer.msp_id:  # without a channel the peer's own MSP decides
-        raise ProposalRefused(f"{_validating(denied)} {_NOT_READ}")
     if is_expired(caller):
         raise ProposalRefused("proposal client identity expired", before_processing=True)
-    if not peer.access.msps.verify(caller, proposal.signed.proposal_bytes, proposal.signed.signature):
+    if not peer.local.verify(caller, proposal.signed.proposal_bytes, proposal.signed.signature):
         raise ProposalRefused(f"{_validating(denied)} creator org [{caller.msp_id}]")
     return caller
+
+
+def _identified(proposal: Proposal, peer: Peer) -> VerifiedIdentity:
+    """Without a channel the peer's own MSP decides."""
+    if proposal.channel_id:
+        return peer.access.identify(proposal.creator)
+    peer.local.reload_revocations()
+    return peer.local.validate(proposal.creator)
 
 
 def _check_headers(proposal: Proposal) -> None:

@@ -1,4 +1,4 @@
-"""The gRPC services of a peer, as `grpc_server` wants them."""
+"""The gRPC services of peers and the orderer, as `grpc_server` wants them."""
 
 from fabric_protos.common import common_pb2
 from fabric_protos.gateway import gateway_pb2
@@ -8,7 +8,7 @@ from hlf_devnet.config import Limits
 from hlf_devnet.deliver import DeliverService
 from hlf_devnet.endorser import EndorserService
 from hlf_devnet.gateway import GatewayService
-from hlf_devnet.grpc_server import Method, Service
+from hlf_devnet.grpc_server import Behavior, Method, Service
 
 
 def gateway_service(service: GatewayService, limits: Limits) -> Service:
@@ -34,6 +34,15 @@ def deliver_service(service: DeliverService, limits: Limits) -> Service:
         )
     }
     return Service("protos.Deliver", methods, limits.deliver_streams)
+
+
+def ordering_service(broadcast: Behavior, deliver: Behavior) -> Service:
+    """Without limits: an orderer has none."""
+    methods = {
+        name: Method(common_pb2.Envelope, behavior, streams_requests=True, streams_responses=True)
+        for name, behavior in (("Broadcast", broadcast), ("Deliver", deliver))
+    }
+    return Service("orderer.AtomicBroadcast", methods, 0)
 
 
 def endorser_service(service: EndorserService, limits: Limits) -> Service:

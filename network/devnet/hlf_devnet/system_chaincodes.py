@@ -3,7 +3,7 @@
 Reads only: devnet's channel and definitions come from its configuration file.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from fabric_protos.common import common_pb2
@@ -12,14 +12,15 @@ from fabric_protos.peer.lifecycle import lifecycle_pb2
 from google.protobuf.message import DecodeError
 from hlf import crypto
 
-from hlf_devnet.access import READERS, WRITERS, AccessDenied
-from hlf_devnet.genesis import config_of
+from hlf_devnet.access import AccessDenied
+from hlf_devnet.channel_config import channel_of
 from hlf_devnet.identities import VerifiedIdentity
 from hlf_devnet.lifecycle import ChaincodeDefinition, committed_names, definition_at
-from hlf_devnet.peer import Peer
+from hlf_devnet.peer import JoinRefused, Peer
 from hlf_devnet.proposal import Proposal
 
 Arguments = Sequence[bytes]
+_NOT_AN_ADMINISTRATOR: Final = "the caller is not an administrator of this peer's organization"
 
 
 class _Refused(Exception):
@@ -33,18 +34,20 @@ class _Refused(Exception):
 class SystemChaincodes:
     """Those of one peer."""
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: Peer, join: Callable[[bytes], Awaitable[None]]) -> None:
+        """`join` joins the channel with its block 0, or raises JoinRefused."""
         self._peer = peer
-        self._invoke: dict[str, Callable[[Arguments, Proposal, VerifiedIdentity], bytes]] = {
+        self._join = join
+        self._invoke: dict[str, Callable[[Arguments, Proposal, VerifiedIdentity], Awaitable[bytes]]] = {
             "qscc": self._qscc,
             "cscc": self._cscc,
             "_lifecycle": self._lifecycle,
         }
 
-    def invoke(self, proposal: Proposal, caller: VerifiedIdentity) -> Any:
+    async def invoke(self, proposal: Proposal, caller: VerifiedIdentity) -> Any:
         """A `protos.Response`."""
         try:
-            payload = self._invoke[proposal.chaincode](proposal.input.args, proposal, caller)
+            payload = await self._invoke[proposal.chaincode](proposal.input.args, proposal, caller)
         except _Refused as refused:
             return proposal_response_pb2.Response(status=refused.status, message=str(refused))
         return proposal_response_pb2.Response(status=200, payload=payload)
@@ -58,48 +61,65 @@ class SystemChaincodes:
         )
         return proposal_response_pb2.Response(status=500, message=text)
 
-    def _qscc(self, arguments: Arguments, _: Proposal, caller: VerifiedIdentity) -> bytes:
+    async def _qscc(self, arguments: Arguments, _: Proposal, caller: VerifiedIdentity) -> bytes:
         if len(arguments) < 2:
             raise _Refused(f"Incorrect number of arguments, {len(arguments)}")
         function, channel = arguments[0].decode(errors="replace"), arguments[1].decode(errors="replace")
         if function != "GetChainInfo" and len(arguments) < 3:
             raise _Refused(f"missing 3rd argument for {function}")
-        if channel != self._peer.channel:
+        if not self._peer.serves(channel):
             raise _Refused(f"Invalid chain ID, {channel}")
         answer = _LEDGER_QUERIES.get(function)
         if answer is None:
             raise _Refused(f"access denied for [{function}][{channel}]: [Unmapped policy for qscc/{function}]")
-        self._require(READERS, caller, f"access denied for [{function}][{channel}]: [{{}}]")
+        self._require(f"qscc/{function}", caller, f"access denied for [{function}][{channel}]: [{{}}]")
         return answer(self._peer, arguments[2] if len(arguments) > 2 else b"")
 
-    def _cscc(self, arguments: Arguments, _: Proposal, caller: VerifiedIdentity) -> bytes:
+    async def _cscc(self, arguments: Arguments, proposal: Proposal, caller: VerifiedIdentity) -> bytes:
         if not arguments:
             raise _Refused("Incorrect number of arguments, 0")
         function = arguments[0].decode(errors="replace")
         if function == "GetChannels":
             self._require_member(function, caller)
-            channels = [query_pb2.ChannelInfo(channel_id=self._peer.channel)]
+            joined = [self._peer.channel] if self._peer.has_joined else []
+            channels = [query_pb2.ChannelInfo(channel_id=name) for name in joined]
             return bytes(query_pb2.ChannelQueryResponse(channels=channels).SerializeToString())
         if len(arguments) < 2:
             raise _Refused(f"Incorrect number of arguments, {len(arguments)}")
+        if function == "JoinChain":
+            return await self._join_chain(arguments[1], proposal)
         if function not in ("GetConfigBlock", "GetChannelConfig"):
             raise _Refused(f"Requested function {function} not found.")
         channel = arguments[1].decode(errors="replace")
-        if channel != self._peer.channel:
+        if not self._peer.serves(channel):
             raise _Refused(
                 f"access denied for [{function}][{channel}]: Failed to get policy manager for channel [{channel}]"
             )
-        self._require(READERS, caller, f"access denied for [{function}][{channel}]: {{}}")
+        self._require(f"cscc/{function}", caller, f"access denied for [{function}][{channel}]: {{}}")
         return self._config_block() if function == "GetConfigBlock" else self._channel_config()
 
+    async def _join_chain(self, block: bytes, proposal: Proposal) -> bytes:
+        """No channel's policy can decide: that of the peer's own MSP does."""
+        try:
+            header = common_pb2.Block.FromString(block)
+            channel = channel_of(header)
+        except (DecodeError, ValueError) as error:
+            raise _Refused("Failed to reconstruct the genesis block, malformed") from error
+        if not self._peer.is_administrator(proposal.creator):
+            raise _Refused(f"access denied for [JoinChain][{channel}]: [{_NOT_AN_ADMINISTRATOR}]")
+        try:
+            await self._join(block)
+        except JoinRefused as error:
+            raise _Refused(str(error)) from error
+        return b""
+
     def _config_block(self) -> bytes:
-        newest = common_pb2.Block.FromString(self._peer.ledger.block_bytes(self._peer.ledger.height - 1))
-        return self._peer.ledger.block_bytes(_last_config_index(newest))
+        return self._peer.ledger.block_bytes(self._peer.ledger.config_number)
 
     def _channel_config(self) -> bytes:
-        return bytes(config_of(self._config_block()).SerializeToString())
+        return bytes(self._peer.ledger.config.SerializeToString())
 
-    def _lifecycle(self, arguments: Arguments, proposal: Proposal, caller: VerifiedIdentity) -> bytes:
+    async def _lifecycle(self, arguments: Arguments, proposal: Proposal, caller: VerifiedIdentity) -> bytes:
         if not arguments:
             raise _Refused("lifecycle scc must be invoked with arguments")
         if len(arguments) != 2:
@@ -110,18 +130,18 @@ class SystemChaincodes:
         if answer is None:
             raise _Refused(f"devnet has no {function}: its chaincode definitions come from its configuration")
         if function in _FOR_ADMINISTRATORS:
-            if caller.msp_id != self._peer.msp_id or "admin" not in caller.roles:
-                raise _Refused(denied.format("the caller is not an administrator of this peer's organization"))
+            if not self._peer.is_administrator(proposal.creator):
+                raise _Refused(denied.format(_NOT_AN_ADMINISTRATOR))
         else:
-            self._require(WRITERS, caller, denied)
+            self._require(f"_lifecycle/{function}", caller, denied)
         try:
             return bytes(answer(self._peer, arguments[1]).SerializeToString())
         except DecodeError as error:
             raise _Refused(f"failed to invoke backing implementation of '{function}': malformed argument") from error
 
-    def _require(self, policy: str, caller: VerifiedIdentity, text: str) -> None:
+    def _require(self, resource: str, caller: VerifiedIdentity, text: str) -> None:
         try:
-            self._peer.access.check_policy(policy, caller)
+            self._peer.access.check_resource(resource, caller)
         except AccessDenied as error:
             raise _Refused(text.format(error)) from error
 
@@ -167,13 +187,6 @@ def _block_by_transaction(peer: Peer, argument: bytes) -> bytes:
         text = f"no such transaction ID [{identifier}] in index"
         raise _Refused(f"Failed to get block for txID {identifier}, error {text}")
     return peer.ledger.block_bytes(number)
-
-
-def _last_config_index(block: Any) -> int:
-    """Slot 0 of a block's metadata holds the orderer's, and in it the number of the newest configuration block."""
-    signatures = common_pb2.Metadata.FromString(block.metadata.metadata[common_pb2.SIGNATURES])
-    of_orderer = common_pb2.OrdererBlockMetadata.FromString(signatures.value)
-    return int(of_orderer.last_config.index)
 
 
 def _query_definition(peer: Peer, argument: bytes) -> Any:

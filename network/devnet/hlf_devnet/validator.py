@@ -5,9 +5,12 @@ from typing import Any
 
 from fabric_protos.common import common_pb2, configtx_pb2
 from google.protobuf.message import DecodeError
+from hlf.admin import update
+from hlf.admin.errors import ConfigurationInvalid
 
 from hlf_devnet import lifecycle, rwset
 from hlf_devnet.blockstore import header_hash
+from hlf_devnet.bundle import Bundles, ChannelBundle
 from hlf_devnet.endorsement import (
     PolicyJustChanged,
     WrittenKey,
@@ -30,9 +33,9 @@ from hlf_devnet.envelopes import (
 )
 from hlf_devnet.identities import VerifiedIdentity
 from hlf_devnet.ledger import LedgerCorrupt, PeerLedger
-from hlf_devnet.msp import IdentityError, MspRegistry
+from hlf_devnet.msp import IdentityError
 from hlf_devnet.mvcc import BlockState
-from hlf_devnet.policy import ChannelPolicies, PolicyError
+from hlf_devnet.policy import PolicyError
 from hlf_devnet.state import Snapshot, Version
 from hlf_devnet.updates import commit_hash_metadata
 from hlf_devnet.validated import ValidatedBlock, ValidatedTransaction
@@ -45,13 +48,13 @@ REMEMBERED_BLOCKS = 4
 
 class Validator:
     """Judges each block once for all peers of the process: what one organization's ledger knows at a height, every
-    other's does. A peer that catches up takes the codes recorded by a peer that already has the block: a certificate
-    that was revoked since must not split the channel."""
+    other's does. A block is judged by the configuration that the ledger had before it. A peer that catches up takes the
+    codes recorded by a peer that already has the block: a certificate that was revoked since must not split the
+    channel."""
 
-    def __init__(self, channel: str, msps: MspRegistry, policies: ChannelPolicies) -> None:
+    def __init__(self, channel: str, bundles: Bundles) -> None:
         self._channel = channel
-        self._msps = msps
-        self._policies = policies
+        self._bundles = bundles
         self._ledgers: list[PeerLedger] = []
         self._newest: dict[bytes, ValidatedBlock] = {}
 
@@ -71,7 +74,6 @@ class Validator:
             if message.header.previous_hash != ledger.last_hash:
                 number = message.header.number
                 raise LedgerCorrupt(ledger.folder, number, "the orderer's block does not follow from the one before")
-            self._msps.reload_revocations()
             known = self._newest[block_hash] = self._judge(message, block_hash, ledger)
             if len(self._newest) > REMEMBERED_BLOCKS:
                 del self._newest[next(iter(self._newest))]
@@ -82,8 +84,9 @@ class Validator:
         with ledger.snapshot() as snapshot:
             if snapshot.height != number:
                 raise ValueError(f"block {number} cannot be judged at height {snapshot.height}")
-            judgement = _Judgement(self._channel, self._msps, self._policies, snapshot, ledger)
-            transactions = judgement.run(block, self._recorded_codes(number))
+            recorded = self._recorded_codes(block)
+            judgement = _Judgement(self._channel, self._bundle(ledger, recorded), snapshot, ledger)
+            transactions = judgement.run(block, recorded)
         codes = bytes(transaction.code for transaction in transactions)
         updates = judgement.state.updates
         commit_hash = updates.commit_hash(codes, ledger.commit_hash) if number else b""
@@ -91,7 +94,18 @@ class Validator:
         raw = block.SerializeToString()
         return ValidatedBlock(number, block_hash, raw, transactions, updates, commit_hash, judgement.config)
 
-    def _recorded_codes(self, number: int) -> bytes | None:
+    def _bundle(self, ledger: PeerLedger, recorded: bytes | None) -> ChannelBundle | None:
+        """What is judged already needs none, and the first block could have none."""
+        if recorded is not None:
+            return None
+        bundle = self._bundles.of(ledger.config)
+        bundle.msps.reload_revocations()
+        return bundle
+
+    def _recorded_codes(self, block: Any) -> bytes | None:
+        number = block.header.number
+        if number == 0:
+            return bytes(len(block.data.data))  # nobody signs a genesis block: whoever joins decides to trust it
         for ledger in self._ledgers:
             if ledger.height > number:
                 return bytes(ledger.block(number).metadata.metadata[common_pb2.TRANSACTIONS_FILTER])
@@ -101,12 +115,11 @@ class Validator:
 class _Judgement:
     """One block. First every transaction by itself (form, signatures, policies), then in order against the state."""
 
-    def __init__(
-        self, channel: str, msps: MspRegistry, policies: ChannelPolicies, snapshot: Snapshot, ledger: PeerLedger
-    ) -> None:
+    def __init__(self, channel: str, bundle: ChannelBundle | None, snapshot: Snapshot, ledger: PeerLedger) -> None:
+        """`bundle` is None for a block that is judged already."""
         self._channel = channel
-        self._msps = msps
-        self._policies = policies
+        if bundle is not None:
+            self._msps, self._policies = bundle.msps, bundle.policies
         self._snapshot = snapshot
         self._ledger = ledger
         self._chaincode_policies: dict[str, Any | None] = {}
@@ -117,8 +130,6 @@ class _Judgement:
 
     def run(self, block: Any, recorded: bytes | None) -> tuple[ValidatedTransaction, ...]:
         contents = block.data.data
-        if block.header.number == 0:
-            recorded = bytes(len(contents))  # nobody signs a genesis block: whoever joins decides to trust it
         if recorded is not None:
             judged = [self._replayed(content, code) for content, code in zip(contents, recorded, strict=True)]
         else:
@@ -137,7 +148,7 @@ class _Judgement:
             if found.channel_header.type == common_pb2.ENDORSER_TRANSACTION:
                 return Codes.VALID, found, self._endorsed(found)
             if found.channel_header.type == common_pb2.CONFIG:
-                self.config = _config(found)
+                self.config = self._updated_config(found)
                 return Codes.VALID, found, None
             return Codes.UNSUPPORTED_TX_PAYLOAD, found, None
         except InvalidTransaction as invalid:
@@ -149,9 +160,20 @@ class _Judgement:
             return code, None, None
         found = headers(content)
         if found.channel_header.type == common_pb2.CONFIG:
-            self.config = _config(found)
+            self.config = _config_envelope(found).config
             return code, found, None
         return code, found, action(found, endorsed_action(found))
+
+    def _updated_config(self, found: Headers) -> Any:
+        """The configuration, if it follows from the present one. Who had to sign it was asked by the orderer."""
+        envelope = _config_envelope(found)
+        try:
+            expected = update.apply(self._ledger.config, _config_update(envelope))
+        except (ConfigurationInvalid, DecodeError) as error:
+            raise InvalidTransaction(Codes.INVALID_CONFIG_TRANSACTION, str(error)) from error
+        if expected != envelope.config:
+            raise InvalidTransaction(Codes.INVALID_CONFIG_TRANSACTION, "the update does not give the configuration")
+        return envelope.config
 
     def _judged_in_order(
         self, version: Version, content: bytes, code: int, found: Headers | None, act: Action | None, replayed: bool
@@ -239,12 +261,17 @@ class _Judgement:
         return self._chaincode_policies[namespace]
 
 
-def _config(found: Headers) -> Any:
+def _config_envelope(found: Headers) -> Any:
     try:
-        envelope = configtx_pb2.ConfigEnvelope.FromString(found.payload.data)
+        return configtx_pb2.ConfigEnvelope.FromString(found.payload.data)
     except DecodeError as error:
         raise InvalidTransaction(Codes.INVALID_CONFIG_TRANSACTION, "malformed configuration") from error
-    return envelope.config
+
+
+def _config_update(envelope: Any) -> Any:
+    payload = common_pb2.Payload.FromString(envelope.last_update.payload)
+    signed = configtx_pb2.ConfigUpdateEnvelope.FromString(payload.data)
+    return configtx_pb2.ConfigUpdate.FromString(signed.config_update)
 
 
 def _transaction_id(found: Headers, content: bytes) -> str:

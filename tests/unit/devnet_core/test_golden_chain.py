@@ -9,10 +9,10 @@ from fabric_protos.ledger.rwset.kvrwset import kv_rwset_pb2
 from hlf_devnet import rwset
 from hlf_devnet.block_cutter import BatchSettings
 from hlf_devnet.blockstore import data_hash, header_hash
+from hlf_devnet.bundle import Bundles
 from hlf_devnet.genesis import ChannelOrganization, ChannelSettings, config_of, genesis_block
 from hlf_devnet.ledger import PeerLedger
 from hlf_devnet.msp import MspRegistry
-from hlf_devnet.policy import ChannelPolicies
 from hlf_devnet.simulator import Simulator
 from hlf_devnet.validator import Validator
 from support.golden_chain import NAMESPACE, TRANSIENTS, Kv, as_ordered, blocks, rebuilt, transactions
@@ -24,9 +24,7 @@ COLLECTION = "_implicit_org_HospitalA"
 class Replay:
     def __init__(self, folder: Path) -> None:
         self.blocks = blocks()
-        config = config_of(self.blocks[0])
-        self.msps = MspRegistry.from_config(config)
-        self.validator = Validator(CHANNEL, self.msps, ChannelPolicies(config, self.msps))
+        self.validator = Validator(CHANNEL, Bundles({}))
         self.ledger = PeerLedger.open(folder, "HospitalA", CHANNEL)
         self._transients = iter(TRANSIENTS)
 

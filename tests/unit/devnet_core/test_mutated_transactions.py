@@ -26,10 +26,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Channel]:
 
 @pytest.fixture(scope="module")
 def orderer(shared: Channel) -> Iterator[Orderer]:
-    orderer = Orderer.open(
-        shared.folder / "orderer", CHANNEL, shared.orderer_signer, shared.msps, shared.batch, shared.genesis
-    )
-    orderer.use_policies(shared.policies)
+    orderer = Orderer.open(shared.folder / "orderer", CHANNEL, shared.orderer_signer, shared.bundles, shared.genesis)
     yield orderer
     orderer.close()
 
@@ -82,7 +79,7 @@ def test_a_changed_transaction_gets_a_code_and_harms_nothing(
     assert envelope.private is not None
     private = changed(envelope.private, edits) if level == "private" else envelope.private
     try:
-        orderer._check(content)
+        orderer._checked(content)
     except BroadcastRefused as refused:
         assert refused.status in (400, 403, 404)
     validated = shared.commit_block(shared.block([content]), {0: private})
