@@ -8,7 +8,7 @@ PACKAGES := libs/hlf libs/model libs/readmodel libs/common chaincode network net
             services/registration services/records services/consent services/indexer deploy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format test demo up down status bench conformance fuzz crash lock clean
+.PHONY: help setup lint format test demo up down status bench conformance fuzz crash dictionary lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,6 +53,9 @@ fuzz: setup  ## FUZZ_SECONDS (60) of changed messages against devnet
 
 crash: setup  ## CRASH_ROUNDS (200) of kill -9 of devnet under load
 	PYTHONPATH=tests $(BIN)/python -m crash
+
+dictionary: setup  ## write docs/data-dictionary.md anew from the schema's comments
+	WRITE_DICTIONARY=1 $(BIN)/pytest -q tests/unit/readmodel/test_dictionary.py
 
 lock: setup  ## write requirements.lock anew from the packages' ranges
 	$(BIN)/uv export -q --all-packages --no-emit-workspace --no-header --no-annotate -o requirements.lock

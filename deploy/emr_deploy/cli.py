@@ -16,7 +16,8 @@ from hlf.errors import HlfError
 
 from emr_deploy.bundles import BundleUnreadable, ImportUnfinished
 from emr_deploy.callers import Refused, Unreachable
-from emr_deploy.commands import access, bundles, config, demo, indexer, network, people, running, verify
+from emr_deploy.commands import access, bundles, config, demo, indexer, network, people, queries, running, verify
+from emr_deploy.commands.queries import QueryFailed
 from emr_deploy.kafka import KafkaFailed
 from emr_deploy.postgres import PostgresFailed
 from emr_deploy.readiness import NotReady
@@ -38,6 +39,7 @@ EXIT_CODES: dict[type[Exception], int] = {
     StoryBroken: FAILED,
     RowsMissing: FAILED,
     ImportUnfinished: FAILED,
+    QueryFailed: FAILED,
     UsageError: USAGE,
     BundleUnreadable: USAGE,
     TopologyError: USAGE,
@@ -57,7 +59,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for subject in (running, demo, access, people, bundles, network, indexer, config, verify):
+for subject in (running, demo, access, queries, people, bundles, network, indexer, config, verify):
     subject.register(app)
 
 

@@ -40,6 +40,9 @@ SETTINGS = {
 # A capability that lets a process pass through closed folders; containers often grant only the second.
 PASSING_CAPABILITIES = {"dac_read_search": 2, "dac_override": 1}
 
+URL_FILES = {"database-url": "service", "analyst-url": "analyst", "public-url": "public"}
+"""Secrets of a hospital that hold a role's URL, by file."""
+
 
 class PostgresFailed(Exception):
     """The database server cannot be set up; the text says which step and what it said."""
@@ -125,8 +128,9 @@ class Postgres:
                 organization.name,
                 service_password=self._secret(organization.name, "database-password"),
                 analyst_password=self._secret(organization.name, "analyst-password"),
+                public_password=self._secret(organization.name, "public-password"),
             )
-            for file, role in (("database-url", "service"), ("analyst-url", "analyst")):
+            for file, role in URL_FILES.items():
                 url = urls[role].render_as_string(hide_password=False)
                 self._home.write_secret(self._home.secret(organization.name, file), url)
 

@@ -37,6 +37,7 @@ def _of_a_hospital() -> Mapping[str, Callable[[], str | bytes]]:
         "pseudonym.key": lambda: secrets.token_hex(32),
         "database-password": password,
         "analyst-password": password,
+        "public-password": password,
         "issuer.key": lambda: private_key_to_pem(new_private_key()),
     }
 

@@ -1,15 +1,11 @@
-"""`emr token`, `emr client`, `emr sql`: the keys to a development system."""
+"""`emr token`, `emr client`: the keys to a development system."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import asyncpg
 import typer
 from emr_network.home import Home
 
@@ -24,8 +20,7 @@ Org = Annotated[str, typer.Option(help="The hospital, by its short name or MSP i
 
 
 def register(app: typer.Typer) -> None:
-    for command in (token, sql):
-        app.command()(command)
+    app.command()(token)
     app.add_typer(client_app, name="client")
 
 
@@ -67,41 +62,3 @@ def add_client(
             Output(as_json=as_json).result({"subject": actor, "keys": count}, f"{count} keys of {actor}")
     except ValueError as error:
         raise UsageError(str(error)) from error
-
-
-def sql(
-    org: Org,
-    query: Annotated[str | None, typer.Argument(help="A query; without it psql starts, where it is installed.")] = None,
-    analyst: Annotated[bool, typer.Option(help="As the hospital's analyst: schema analytics alone.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Query a hospital's Postgres."""
-    system = System(Home.from_environment())
-    name = system.topology.organization(org).name
-    url = system.home.secret(name, "analyst-url" if analyst else "database-url").read_text()
-    if query is None:
-        _psql(url)
-        return
-    Output(as_json=as_json).rows(asyncio.run(fetch(url, query)))
-
-
-async def fetch(url: str, query: str, *arguments: Any) -> list[dict[str, Any]]:
-    connection = await asyncpg.connect(url, timeout=10)
-    try:
-        return [dict(row) for row in await connection.fetch(query, *arguments)]
-    finally:
-        await connection.close()
-
-
-def _psql(url: str) -> None:
-    program = shutil.which("psql")
-    if program is None:
-        raise UsageError("psql is not installed: give the query as an argument")
-    sys.stdout.flush()
-    # The URL holds a password, which a command line would show to every user of the machine.
-    host, _, rest = url.removeprefix("postgresql://").partition("@")
-    user, _, password = host.partition(":")
-    address, _, database = rest.partition("/")
-    where = {"PGUSER": user, "PGPASSWORD": password, "PGDATABASE": database}
-    where |= dict(zip(("PGHOST", "PGPORT"), address.split(":"), strict=True))
-    os.execve(program, [program], {**os.environ, **where})  # noqa: S606 - no shell is meant

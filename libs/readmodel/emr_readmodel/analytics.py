@@ -7,44 +7,14 @@ month. No ids of the ledger, no dates, no names. Rows disappear with the erasure
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from emr_readmodel import views
 from emr_readmodel.sharing import sharing_state_sql
+from emr_readmodel.views import Column, View
 
 SCHEMA = "analytics"
 
-
-@dataclass(frozen=True)
-class Column:
-    name: str
-    expression: str
-    comment: str
-
-
-@dataclass(frozen=True)
-class View:
-    """A view of schema ``analytics``. ``source`` is what follows FROM."""
-
-    name: str
-    comment: str
-    columns: tuple[Column, ...]
-    source: str
-
-    def statements(self) -> Iterator[str]:
-        """SQL that creates the view with its comments; it must not exist."""
-        name = f"{SCHEMA}.{self.name}"
-        selected = ", ".join(f"{column.expression} as {column.name}" for column in self.columns)
-        yield " ".join(["create view", name, "with (security_barrier) as select", selected, "from", self.source])
-        yield f"comment on view {name} is {_literal(self.comment)}"
-        for column in self.columns:
-            yield f"comment on column {name}.{column.name} is {_literal(column.comment)}"
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-_NOTED = """
+NOTED = """
     care.note as noted
     join care.emr using (emr_id)
     join care.pseudonym on pseudonym.emr_id = noted.emr_id and pseudonym.period = date_part('year', noted.month)
@@ -54,7 +24,7 @@ _NOTED = """
 """
 """Notes whose content is known: only they have a month, and a pseudonym for its year."""
 
-_AGE_BAND = """
+AGE_BAND = """
     case
         when aged.years >= 90 then '90+'
         when aged.years >= 0 then (aged.years / 10 * 10)::text || '-' || (aged.years / 10 * 10 + 9)::text
@@ -64,11 +34,14 @@ _PATIENT = (
     Column("pseudonym", "pseudonym.pseudonym", "The patient within the year; another one in the next year"),
     Column("year", "pseudonym.period", "Calendar year"),
     Column("month", "noted.month", "First day of the month"),
-    Column("age_band", _AGE_BAND, "Age at that time in bands of ten years, 90+ being one; null when unknown"),
+    Column("age_band", AGE_BAND, "Age at that time in bands of ten years, 90+ being one; null when unknown"),
     Column("sex", "emr.sex", "Administrative gender"),
 )
 
+_DISPLAY = "case when {0}.code is not null then {0}.display end"
+
 VISIT = View(
+    SCHEMA,
     "visit",
     "One row a visit",
     (
@@ -77,34 +50,45 @@ VISIT = View(
         Column("encounter_type", "noted.encounter_type", "Code of the encounter's first type"),
         Column("encounter_type_display", "noted.encounter_type_display", "That type in words"),
     ),
-    f"{_NOTED} where noted.is_visit",
+    f"{NOTED} where noted.is_visit",
 )
 
 CONDITION = View(
+    SCHEMA,
     "condition",
-    "One row a coded condition in a note",
+    "One row a condition in a note",
     (
         *_PATIENT,
-        Column("system", "condition.system", "Code system"),
-        Column("code", "condition.code", "Code in that system"),
-        Column("display", "condition.display", "The code in words"),
+        Column("system", "condition.system", "Code system; null for one that was written in words alone"),
+        Column("code", "condition.code", "Code in that system; null for words alone"),
+        Column(
+            "display",
+            _DISPLAY.format("condition"),
+            "The code in words; words alone are not shown: they may name a person",
+        ),
     ),
-    f"{_NOTED} join care.condition on condition.emr_id = noted.emr_id and condition.version = noted.version",
+    f"{NOTED} join care.condition on condition.emr_id = noted.emr_id and condition.version = noted.version",
 )
 
 MEDICATION = View(
+    SCHEMA,
     "medication",
-    "One row a coded medication in a note",
+    "One row a medication in a note",
     (
         *_PATIENT,
-        Column("system", "medication.system", "Code system"),
-        Column("code", "medication.code", "Code in that system"),
-        Column("display", "medication.display", "The code in words"),
+        Column("system", "medication.system", "Code system; null for one that was written in words alone"),
+        Column("code", "medication.code", "Code in that system; null for words alone"),
+        Column(
+            "display",
+            _DISPLAY.format("medication"),
+            "The code in words; words alone are not shown: they may name a person",
+        ),
     ),
-    f"{_NOTED} join care.medication on medication.emr_id = noted.emr_id and medication.version = noted.version",
+    f"{NOTED} join care.medication on medication.emr_id = noted.emr_id and medication.version = noted.version",
 )
 
 VISITS_BY_YEAR_AND_TYPE = View(
+    SCHEMA,
     "visits_by_year_and_type",
     "Number of visits and of patients per year and type of encounter",
     (
@@ -118,6 +102,7 @@ VISITS_BY_YEAR_AND_TYPE = View(
 )
 
 SHARINGS = View(
+    SCHEMA,
     "sharings",
     "Number of sharings per pair of hospitals and state, at the time of the query",
     (
@@ -133,7 +118,65 @@ SHARINGS = View(
     "care.sharing group by 1, 2, 3",
 )
 
+_HOURS = "round(extract(epoch from {later} - {earlier})::numeric / 3600, 1)"
+_BEGAN = "least(sharing.requested_at, sharing.owner_approved_at, sharing.patient_approved_at)"
+
+SHARING_FUNNEL = View(
+    SCHEMA,
+    "sharing_funnel",
+    "One row a sharing in which this hospital is owner or recipient: how far it came, and how long that took",
+    (
+        Column("owner_msp", "sharing.owner_msp", "The hospital that owns the EMR"),
+        Column("recipient_msp", "sharing.recipient_msp", "The hospital it is shared with"),
+        Column(
+            "month",
+            f"date_trunc('month', {_BEGAN} at time zone 'UTC')::date",
+            "First day of the month of the request, or of the first approval when nobody asked",
+        ),
+        Column("purpose", "sharing.request_purpose", "HL7 PurposeOfUse code of the request; null when nobody asked"),
+        Column("state", sharing_state_sql(), "As in sharings, at the time of the query"),
+        Column("is_requested", "sharing.requested_at is not null", "Whether the recipient asked"),
+        Column("is_owner_approved", "sharing.owner_approved_at is not null", "Whether the owner approved"),
+        Column("is_patient_approved", "sharing.patient_approved_at is not null", "Whether the patient approved"),
+        Column("is_shared", "sharing.snapshot_at is not null", "Whether a snapshot was shared"),
+        Column("is_read", "reads.number > 0", "Whether the recipient read it"),
+        Column("reads", "reads.number", "How often the recipient read it"),
+        Column("ended_why", "sharing.ended_why", "declined, withdrawn, removed-by-patient or expired; null: not ended"),
+        Column(
+            "hours_to_owner_approval",
+            _HOURS.format(later="sharing.owner_approved_at", earlier=_BEGAN),
+            "Hours from the sharing's beginning to the owner's last approval",
+        ),
+        Column(
+            "hours_to_patient_approval",
+            _HOURS.format(later="sharing.patient_approved_at", earlier=_BEGAN),
+            "Hours from the sharing's beginning to the patient's last approval",
+        ),
+        Column(
+            "hours_to_snapshot",
+            _HOURS.format(later="sharing.snapshot_at", earlier=_BEGAN),
+            "Hours from the sharing's beginning to its last snapshot",
+        ),
+        Column(
+            "hours_to_first_read",
+            _HOURS.format(later="reads.first_at", earlier=_BEGAN),
+            "Hours from the sharing's beginning to the recipient's first read",
+        ),
+        Column(
+            "hours_to_end",
+            _HOURS.format(later="sharing.ended_at", earlier=_BEGAN),
+            "Hours from the sharing's beginning to its ending",
+        ),
+    ),
+    """care.sharing cross join lateral (
+        select count(*), min(disclosure.at) from care.disclosure
+        where disclosure.emr_id = sharing.emr_id and disclosure.recipient_msp = sharing.recipient_msp
+          and disclosure.number = sharing.number
+    ) as reads (number, first_at)""",
+)
+
 DISCLOSURES = View(
+    SCHEMA,
     "disclosures",
     "Number of reads of shared snapshots per month, pair of hospitals and purpose",
     (
@@ -148,6 +191,7 @@ DISCLOSURES = View(
 )
 
 AS_OF = View(
+    SCHEMA,
     "as_of",
     "Up to which block of the ledger every row of this schema is",
     (
@@ -157,15 +201,13 @@ AS_OF = View(
     "care.position",
 )
 
-VIEWS = (VISIT, CONDITION, MEDICATION, VISITS_BY_YEAR_AND_TYPE, SHARINGS, DISCLOSURES, AS_OF)
+VIEWS = (VISIT, CONDITION, MEDICATION, VISITS_BY_YEAR_AND_TYPE, SHARINGS, SHARING_FUNNEL, DISCLOSURES, AS_OF)
 """In an order in which they can be created."""
 
 
 def drop_statements() -> Iterator[str]:
-    for view in reversed(VIEWS):
-        yield f"drop view if exists {SCHEMA}.{view.name}"
+    return views.drop_statements(VIEWS)
 
 
 def create_statements() -> Iterator[str]:
-    for view in VIEWS:
-        yield from view.statements()
+    return views.create_statements(VIEWS)

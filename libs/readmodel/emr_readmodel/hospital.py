@@ -144,3 +144,48 @@ import_result = sa.Table(
     schema=SCHEMA,
     comment="What became of each note of an import",
 )
+
+release = sa.Table(
+    "release",
+    metadata,
+    sa.Column("id", sa.BigInteger(), sa.Identity(always=True), primary_key=True, comment="Order of the releases"),
+    required("at", Timestamp, "When the published numbers were refreshed", default="now()"),
+    required("as_of_block", sa.BigInteger(), "Up to which block of the ledger the rows were that it was made of"),
+    schema=SCHEMA,
+    comment="Each refresh of the published numbers",
+)
+
+release_cell = sa.Table(
+    "release_cell",
+    metadata,
+    sa.Column("id", sa.BigInteger(), sa.Identity(always=True), primary_key=True, comment="Order of writing"),
+    sa.Column(
+        "release_id", sa.BigInteger(), sa.ForeignKey("hospital.release.id"), nullable=False, comment="The release"
+    ),
+    required("measure", sa.Text(), "What is counted: visits, patients, conditions, medications or disclosures"),
+    required("year", sa.Integer(), "Calendar year"),
+    optional("month", sa.Integer(), "Month, 1 to 12; null when given up or not of the measure"),
+    optional("encounter_class", sa.Text(), "Code of the encounter's class; null when given up or not of the measure"),
+    optional("encounter_type", sa.Text(), "Code of the encounter's first type; null as for the class"),
+    optional("age_band", sa.Text(), "Age in bands of ten years; null when given up or not of the measure"),
+    optional("sex", sa.Text(), "Administrative gender; null when given up or not of the measure"),
+    optional("system", sa.Text(), "Code system of a condition or medication; null for other measures"),
+    optional("code", sa.Text(), "Code of a condition or medication; null for other measures"),
+    optional("purpose", sa.Text(), "HL7 PurposeOfUse code of a disclosure; null when given up"),
+    optional("display", sa.Text(), "The code in words, if as many patients' notes as a cell needs say it so"),
+    required("number", sa.Integer(), "How many facts were added to the cell, rounded to 5; 15 or more"),
+    sa.CheckConstraint("number >= 15 and number % 5 = 0", name="number"),
+    schema=SCHEMA,
+    comment="What each release added to the published numbers: facts of 11 patients or more at a time. Never changed",
+)
+sa.Index("release_cell_measure_idx", release_cell.c.measure, release_cell.c.year)
+
+released_fact = sa.Table(
+    "released_fact",
+    metadata,
+    key("measure", sa.Text(), "In which measure the fact is counted"),
+    key("emr_id", sa.Text(), "The EMR it is about"),
+    key("ref", sa.Text(), "Where it stands: a note's version, and its place in the note, or a transaction"),
+    schema=SCHEMA,
+    comment="Facts that the published numbers count already; deleted at erasure, which the numbers outlive",
+)

@@ -13,7 +13,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from emr_readmodel import analytics
+from emr_readmodel import analytics, published
 from emr_readmodel.engine import async_url
 
 MIGRATION_LOCK = 0x454D5201
@@ -21,7 +21,7 @@ MIGRATION_LOCK = 0x454D5201
 
 
 async def upgrade(url: str | URL, *, role: str | None = None) -> None:
-    """Runs the migrations that are missing and makes the views of ``analytics`` anew, in one transaction.
+    """Runs the migrations that are missing and makes the views for readers anew, in one transaction.
 
     Needs a role that may create schemas in the database. ``role`` is taken on first (``set role``), so that it owns
     what is made.
@@ -39,10 +39,10 @@ async def upgrade(url: str | URL, *, role: str | None = None) -> None:
 
 def _upgrade(connection: sa.Connection) -> None:
     """Views go first and come back last: a migration may then change any column that they read."""
-    for statement in analytics.drop_statements():
+    for statement in (*published.drop_statements(), *analytics.drop_statements()):
         connection.execute(sa.text(statement))
     command.upgrade(configuration(connection), "head")
-    for statement in analytics.create_statements():
+    for statement in (*analytics.create_statements(), *published.create_statements()):
         connection.execute(sa.text(statement.replace(":", r"\:")))
 
 

@@ -6,7 +6,7 @@ Roles are of the whole cluster, so their names carry the hospital's short name.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from emr_readmodel import analytics, care, hospital, migrate
+from emr_readmodel import analytics, care, hospital, migrate, published
 from emr_readmodel.engine import async_url
 
 _SHORT_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
@@ -22,11 +22,14 @@ _SHORT_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
 @dataclass(frozen=True)
 class Roles:
-    """``owner`` owns the schema and cannot log in, ``service`` works with rows, ``analyst`` reads ``analytics``."""
+    """``owner`` owns the schema and cannot log in, ``service`` works with rows, ``analyst`` reads ``analytics``,
+    ``public`` reads ``published``.
+    """
 
     owner: str
     service: str
     analyst: str
+    public: str
     database: str
 
     @classmethod
@@ -34,35 +37,39 @@ class Roles:
         """``organization`` is the hospital's short name, such as ``a``. Raises ValueError unless it is a plain name."""
         if not _SHORT_NAME.fullmatch(organization):
             raise ValueError("a hospital's short name has lower-case letters, digits and underscores")
-        names = (f"emr_owner_{organization}", f"emr_service_{organization}", f"emr_analyst_{organization}")
-        return cls(*names, database=f"care_{organization}")
+        named = {kind: f"emr_{kind}_{organization}" for kind in ("owner", "service", "analyst", "public")}
+        return cls(**named, database=f"care_{organization}")
+
+    @property
+    def readers(self) -> dict[str, str]:
+        """The schema that each role of people may read, by role."""
+        return {self.analyst: analytics.SCHEMA, self.public: published.SCHEMA}
 
 
 async def provision(
-    admin_url: str | URL, organization: str, *, service_password: str, analyst_password: str
+    admin_url: str | URL, organization: str, *, service_password: str, analyst_password: str, public_password: str
 ) -> dict[str, URL]:
-    """Creates or completes a hospital's database, schema, roles and grants, and sets both passwords. Repeatable.
+    """Creates or completes a hospital's database, schema, roles and grants, and sets the passwords. Repeatable.
 
-    ``admin_url`` is a superuser's. Gives the URLs of ``service`` and ``analyst``.
+    ``admin_url`` is a superuser's. Gives the URLs of ``service``, ``analyst`` and ``public``.
     """
     roles = Roles.of(organization)
-    await _create_roles_and_database(admin_url, roles, service_password, analyst_password)
+    passwords = {roles.service: service_password, roles.analyst: analyst_password, roles.public: public_password}
+    await _create_roles_and_database(admin_url, roles, passwords)
     database_url = make_url(admin_url).set(database=roles.database)
     await migrate.upgrade(database_url, role=roles.owner)
     await _run(database_url, grants(roles))
-    return {
-        "service": database_url.set(username=roles.service, password=service_password),
-        "analyst": database_url.set(username=roles.analyst, password=analyst_password),
-    }
+    names = {"service": roles.service, "analyst": roles.analyst, "public": roles.public}
+    return {name: database_url.set(username=role, password=passwords[role]) for name, role in names.items()}
 
 
-async def _create_roles_and_database(admin_url: str | URL, roles: Roles, service: str, analyst: str) -> None:
+async def _create_roles_and_database(admin_url: str | URL, roles: Roles, passwords: Mapping[str, str]) -> None:
     engine = create_async_engine(async_url(admin_url), poolclass=NullPool, isolation_level="AUTOCOMMIT")
     try:
         async with engine.connect() as connection:
             await _ensure_role(connection, roles.owner, None)
-            await _ensure_role(connection, roles.service, service)
-            await _ensure_role(connection, roles.analyst, analyst)
+            for role, password in passwords.items():
+                await _ensure_role(connection, role, password)
             query = sa.text("select 1 from pg_database where datname = :name")
             if not await connection.scalar(query, {"name": roles.database}):
                 await connection.execute(sa.text(f"create database {roles.database} owner {roles.owner}"))
@@ -83,11 +90,12 @@ async def _ensure_role(connection: AsyncConnection, name: str, password: str | N
 def _cluster_grants(roles: Roles) -> Iterator[str]:
     for database in (roles.database, "postgres", "template1"):
         yield f"revoke all on database {database} from public"
-    yield f"grant connect on database {roles.database} to {roles.service}, {roles.analyst}"
-    yield f"alter role {roles.analyst} set default_transaction_read_only = on"
-    yield f"alter role {roles.analyst} set search_path = {analytics.SCHEMA}"
-    yield f"alter role {roles.analyst} set statement_timeout = '60s'"
-    yield f"alter role {roles.analyst} connection limit 20"
+    yield f"grant connect on database {roles.database} to {roles.service}, {', '.join(roles.readers)}"
+    for role, schema in roles.readers.items():
+        yield f"alter role {role} set default_transaction_read_only = on"
+        yield f"alter role {role} set search_path = {schema}"
+        yield f"alter role {role} set statement_timeout = '60s'"
+        yield f"alter role {role} connection limit 20"
 
 
 def grants(roles: Roles) -> Iterator[str]:
@@ -100,13 +108,37 @@ def grants(roles: Roles) -> Iterator[str]:
         defaults = f"alter default privileges for role {roles.owner} in schema {schema}"
         yield f"{defaults} grant select, insert, update, delete on tables to {roles.service}"
         yield f"{defaults} grant usage on sequences to {roles.service}"
-    for reader in (roles.service, roles.analyst):
-        yield f"grant usage on schema {analytics.SCHEMA} to {reader}"
-        yield f"grant select on all tables in schema {analytics.SCHEMA} to {reader}"
-        yield (
-            f"alter default privileges for role {roles.owner} in schema {analytics.SCHEMA}"
-            f" grant select on tables to {reader}"
-        )
+    for reader, schema in (
+        (roles.service, analytics.SCHEMA),
+        (roles.service, published.SCHEMA),
+        *roles.readers.items(),
+    ):
+        yield f"grant usage on schema {schema} to {reader}"
+        yield f"grant select on all tables in schema {schema} to {reader}"
+        yield f"alter default privileges for role {roles.owner} in schema {schema} grant select on tables to {reader}"
+    yield _functions_of_services(roles)
+
+
+def _functions_of_services(roles: Roles) -> str:
+    """Takes from everybody the functions by which a reader could leave something behind or hold services up: large
+    objects, messages, and advisory locks, by which the services take turns and which stay theirs.
+    """
+    return f"""
+        do $$
+        declare taken record;
+        begin
+            for taken in
+                select oid::regprocedure as function, proname ~ 'advisory' as is_lock from pg_proc
+                where pronamespace = 'pg_catalog'::regnamespace
+                  and proname ~ '^lo_|^loread$|^lowrite$|advisory|^pg_notify$|^pg_logical_emit_message$'
+            loop
+                execute format('revoke execute on function %s from public', taken.function);
+                if taken.is_lock then
+                    execute format('grant execute on function %s to {roles.owner}, {roles.service}', taken.function);
+                end if;
+            end loop;
+        end $$
+    """
 
 
 async def _run(url: URL, statements: Iterator[str]) -> None:

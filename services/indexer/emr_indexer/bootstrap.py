@@ -16,6 +16,7 @@ from emr_common.readiness import Readiness
 
 from emr_indexer import handlers, metrics
 from emr_indexer.background import background
+from emr_indexer.publishing import publish_daily
 from emr_indexer.settings import IndexerSettings
 from emr_indexer.store import IndexStore
 
@@ -39,6 +40,8 @@ async def bootstrap(settings: IndexerSettings) -> AsyncIterator[Services]:
         base = await stack.enter_async_context(foundation(settings))
         store = IndexStore(base.engine)
         await stack.enter_async_context(background(_measure(store, base.ledger), "measuring the lag"))
+        publishing = publish_daily(base.engine, settings.org_msp_id)
+        await stack.enter_async_context(background(publishing, "publishing numbers"))
         yield Services(base.ledger, store, base.positions, base.authenticator, base.readiness)
 
 

@@ -6,7 +6,7 @@ from datetime import UTC
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from emr_readmodel import analytics, engine, migrate
+from emr_readmodel import analytics, engine, migrate, published
 from emr_readmodel.columns import metadata
 from sqlalchemy.ext.asyncio import AsyncEngine
 from support.postgres import PostgresServer, empty_database
@@ -30,7 +30,7 @@ async def test_every_table_view_and_column_has_a_comment(database: AsyncEngine) 
         select format('%s.%s.%s', n.nspname, c.relname, coalesce(a.attname, ''))
         from pg_class c join pg_namespace n on n.oid = c.relnamespace
         left join pg_attribute a on a.attrelid = c.oid and a.attnum >= 0 and not a.attisdropped
-        where n.nspname in ('hospital', 'care', 'analytics') and c.relkind in ('r', 'v')
+        where n.nspname in ('hospital', 'care', 'analytics', 'published') and c.relkind in ('r', 'v')
           and (obj_description(c.oid) is null or col_description(c.oid, a.attnum) is null)
         """
     )
@@ -51,8 +51,8 @@ async def test_two_upgrades_at_once_end_well(server: PostgresServer) -> None:
         await asyncio.gather(migrate.upgrade(url), migrate.upgrade(url))
         pool = engine.create(url)
         async with pool.connect() as connection:
-            for view in analytics.VIEWS:
-                await connection.execute(sa.text("select * from analytics." + view.name))
+            for view in (*analytics.VIEWS, *published.VIEWS):
+                await connection.execute(sa.text(f"select * from {view.qualified_name}"))
         await pool.dispose()
 
 
