@@ -9,7 +9,7 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from emr_network.fabric.programs import ProgramsMissing
-from hlf.blocks import Block, BlockTransaction
+from hlf.blocks import Block, BlockTransaction, Checkpoint
 from hlf.commits import Commit, CommitTracker
 from hlf.crypto import P256_ORDER, sign_digest
 from hlf.deliver import deliver, follow
@@ -122,6 +122,22 @@ async def test_every_block_is_chained_and_signed_by_the_orderers(
     verifier = OrdererSignatures(genesis)
     stream = deliver(gateway, alice, network.channel, start=0, stop=commit.block_number, verifier=verifier)
     assert [block.number async for block in stream] == list(range(commit.block_number + 1))
+
+
+@pytest.mark.parametrize("msp_id", BOTH)
+async def test_after_a_checkpoint_a_new_reader_goes_on_with_the_next_block_at_any_peer(
+    network: Network, gateway: Gateway, tracker: CommitTracker, alice: SigningIdentity, msp_id: str
+) -> None:
+    commit = await submit(network, gateway, tracker, alice, "put", f"after-{msp_id}", "value")
+    last = commit.block_number
+    blocks = [block async for block in deliver(gateway, alice, network.channel, start=0, stop=last)]
+    verifier = OrdererSignatures(blocks[0])
+    async with network.gateway(msp_id) as other, CommitTracker(other, alice, network.channel) as there:
+        await there.wait_for_block(last, 20)
+        for seen in blocks[-3:-1]:
+            kept = Checkpoint(seen.number, seen.header_hash)
+            resumed = deliver(other, alice, network.channel, start=kept, stop=last, verifier=verifier)
+            assert [block.raw for block in blocks[seen.number + 1 :]] == [block.raw async for block in resumed]
 
 
 async def test_each_step_signed_far_away(
