@@ -8,15 +8,23 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import structlog
 from emr_model.clinical.errors import ClinicalError
 from emr_model.clinical.sealed_form import Unpacked, unpack
 from emr_model.ledger.answers import EmrView, NoteView
+from emr_model.ledger.codes import Code
 from emr_model.ledger.values import Emr, Life
 
+from emr_common import telemetry
+from emr_common.emr_keys import EmrKeyMissing
+from emr_common.problems import Problem
 from emr_common.sealing import ContentKey, Kind, SealingFailed, associated_data
+
+log = structlog.get_logger(__name__)
 
 
 class ContentMismatch(Exception):
@@ -106,6 +114,25 @@ async def open_emr(place: Place, key: ContentKey, read: ReadPage, *, up_to: int 
     if len(notes) != last:
         raise ContentMissing(f"{place.emr_id} has fewer notes than version {last}")
     return OpenedEmr(place.emr_id, first.emr, first.life, demographics, notes)
+
+
+@contextmanager
+def content_problems() -> Iterator[None]:
+    """Turns what can be wrong with content into what the caller is told."""
+    try:
+        yield
+    except (EmrKeyMissing, ContentMissing) as error:
+        log.warning("content_unavailable", exc_info=error)
+        raise Problem(Code.CONTENT_UNAVAILABLE) from error
+    except ContentMismatch as error:
+        raise mismatch("own", error) from error
+
+
+def mismatch(kind: str, error: Exception) -> Problem:
+    """Raises the alarm. ``kind`` is ``own`` or ``shared``."""
+    telemetry.CONTENT_MISMATCHES.labels(kind).inc()
+    log.error("content_mismatch", kind=kind, exc_info=error)
+    return Problem(Code.CONTENT_MISMATCH)
 
 
 def _present(sealed: str | None) -> bytes:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import orjson
 from emr_common.auth import require
 from emr_common.idempotency import Answer, Attempt, IdempotencyKey
 from emr_common.wallet import Caller
 from emr_model.ledger.functions import Role
 from emr_model.ledger.sharing import SharingState
-from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
 
-from emr_consent import handlers
+from emr_consent import events, handlers
 from emr_consent.bootstrap import Services
 from emr_consent.schemas import (
     AccessRequestIn,
@@ -20,9 +21,11 @@ from emr_consent.schemas import (
     LedgerId,
     MspId,
     OwnerApprovalIn,
+    OwnerPreviewOut,
     OwnerReason,
     OwnSharingsOut,
     PatientApprovalIn,
+    PatientPreviewOut,
     SharingOut,
     SharingsOut,
 )
@@ -32,11 +35,21 @@ router = APIRouter(tags=["consent"])
 Staff = Annotated[Caller, Depends(require(Role.PHYSICIAN, Role.HEALTHCENTER))]
 Healthcenter = Annotated[Caller, Depends(require(Role.HEALTHCENTER))]
 Patient = Annotated[Caller, Depends(require(Role.PATIENT))]
+Listener = Annotated[Caller, Depends(require(Role.PHYSICIAN, Role.HEALTHCENTER, Role.PATIENT))]
+LastEventId = Annotated[int | None, Header(ge=-1, lt=2**63, description="The block from which to go on")]
+
+
+MeantVersion = Annotated[int | None, Query(ge=0, lt=10**10, description="The version that would be approved")]
 
 
 def _services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
+
+
+def _json(answer: dict[str, Any]) -> Response:
+    """Content goes out as the bytes that were verified, never serialized again."""
+    return Response(orjson.dumps(answer), media_type="application/json")
 
 
 ServicesDep = Annotated[Services, Depends(_services)]
@@ -71,6 +84,24 @@ async def list_sharings(
     return SharingsOut(sharings=found, as_of_block=page.as_of_block, next=page.next)
 
 
+@router.get("/emrs/{emr}/sharings/{msp}/preview", response_model=OwnerPreviewOut)
+async def preview_as_owner(
+    services: ServicesDep, caller: Healthcenter, emr: LedgerId, msp: MspId, version: MeantVersion = None
+) -> Response:
+    """What an approval of the hospital would share: versions, dates and kinds of notes, no content."""
+    return _json(await services.previews.for_owner(caller, emr, msp, version))
+
+
+@router.get("/events", response_class=StreamingResponse, responses={200: {"content": {events.MEDIA_TYPE: {}}}})
+async def follow_events(
+    request: Request, services: ServicesDep, caller: Listener, last_event_id: LastEventId = None
+) -> StreamingResponse:
+    """Server-sent events: sharings and disclosures as they change. Patients hear of their own EMR, staff of all."""
+    authorization = request.headers.get("authorization")
+    stream = await services.feed.stream(lambda: services.authenticator.caller(authorization), last_event_id)
+    return StreamingResponse(stream, media_type=events.MEDIA_TYPE)
+
+
 @router.put("/emrs/{emr}/sharings/{msp}/owner-approval")
 async def approve_as_owner(
     services: ServicesDep, caller: Healthcenter, emr: LedgerId, msp: MspId, body: OwnerApprovalIn
@@ -91,6 +122,14 @@ async def end_as_owner(
 async def list_own_sharings(services: ServicesDep, caller: Patient) -> OwnSharingsOut:
     """The caller's sharings as the ledger has them now."""
     return OwnSharingsOut(sharings=await handlers.own_sharings(services.ledger, caller))
+
+
+@router.get("/me/sharings/{msp}/preview", response_model=PatientPreviewOut)
+async def preview_as_patient(
+    services: ServicesDep, caller: Patient, msp: MspId, version: MeantVersion = None
+) -> Response:
+    """What an approval of the caller would share, all of it, and what of it is new since the last approval."""
+    return _json(await services.previews.for_patient(caller, msp, version))
 
 
 @router.put("/me/sharings/{msp}/approval")

@@ -89,6 +89,44 @@ class SharingsOut(BaseModel):
     next: str | None
 
 
+class NoteOutlineOut(Body):
+    """A note without its content. ``is_new``: it came after the last approval of whoever looks."""
+
+    version: int
+    note_id: str
+    kind: Literal["encounter", "background", "amendment", "text"]
+    at: datetime = Field(description="When it was added")
+    period_start: datetime | None = Field(description="When the encounter began, for visits")
+    is_new: bool
+
+
+class OwnerPreviewOut(Body):
+    """What would be shared at ``version``. ``state`` is null when no sharing stands between the two."""
+
+    emr_id: str
+    recipient_msp: str
+    recipient_name: str
+    state: SharingState | None
+    purpose: str | None = Field(description="What the recipient asked for; null when it did not ask")
+    version: int
+    current_version: int
+    approved_version: int | None = Field(description="What the one who looks approved last")
+    readable_version: int | None = Field(description="What the recipient can read now")
+    demographics_revision: int
+    notes: list[NoteOutlineOut]
+
+
+class NotePreviewOut(NoteOutlineOut):
+    content: dict[str, Any] = Field(description="The note, a FHIR Bundle")
+
+
+class PatientPreviewOut(OwnerPreviewOut):
+    """The same with all content: exactly what the recipient would read."""
+
+    demographics: dict[str, Any] = Field(description="The FHIR Patient")
+    notes: list[NotePreviewOut]  # type: ignore[assignment]
+
+
 class OwnSharingsOut(BaseModel):
     """The caller's sharings as the ledger has them now."""
 

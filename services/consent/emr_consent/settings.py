@@ -13,7 +13,9 @@ from emr_common.settings import (
 
 
 class ConsentSettings(ServiceSettings):
-    """The HTTP service needs no key to any content."""
+    """The HTTP service opens the hospital's own EMRs, to show a patient what an approval would share."""
+
+    sealing: SealingSettings
 
 
 class SharerSettings(Settings):

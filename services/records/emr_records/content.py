@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
-import structlog
-from emr_common import telemetry
-from emr_common.contents import ContentMismatch, ContentMissing, OpenedEmr, OpenedNote, Place, open_emr
-from emr_common.emr_keys import EmrKeyMissing, EmrKeys
+from emr_common.contents import OpenedEmr, OpenedNote, Place, content_problems, open_emr
+from emr_common.emr_keys import EmrKeys
 from emr_common.ledger import Ledger
 from emr_common.problems import Problem
 from emr_common.wallet import Caller
@@ -19,8 +15,6 @@ from emr_model.ledger.codes import Code
 from emr_model.ledger.functions import Function
 
 NO_NOTES = 0
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, repr=False)
@@ -86,22 +80,3 @@ class OwnContent:
 
     def place(self, emr_id: str) -> Place:
         return Place(self.ledger.channel, self.ledger.msp_id, emr_id)
-
-
-@contextmanager
-def content_problems() -> Iterator[None]:
-    """Turns what can be wrong with content into what the caller is told."""
-    try:
-        yield
-    except (EmrKeyMissing, ContentMissing) as error:
-        log.warning("content_unavailable", exc_info=error)
-        raise Problem(Code.CONTENT_UNAVAILABLE) from error
-    except ContentMismatch as error:
-        raise mismatch("own", error) from error
-
-
-def mismatch(kind: str, error: Exception) -> Problem:
-    """Raises the alarm. ``kind`` is ``own`` or ``shared``."""
-    telemetry.CONTENT_MISMATCHES.labels(kind).inc()
-    log.error("content_mismatch", kind=kind, exc_info=error)
-    return Problem(Code.CONTENT_MISMATCH)

@@ -8,6 +8,7 @@ import hmac
 from dataclasses import dataclass
 from typing import Any
 
+from emr_common.contents import mismatch
 from emr_common.idempotency import Answer, Attempt
 from emr_common.ledger import Ledger
 from emr_common.problems import Problem
@@ -22,7 +23,6 @@ from emr_model.ledger.answers import DisclosureList, DisclosureView, Receipt, Sh
 from emr_model.ledger.codes import Code
 from emr_model.ledger.functions import Function, Role
 
-from emr_records.content import mismatch
 from emr_records.schemas import DisclosureIn
 
 PAGE_SIZE = 200

@@ -6,6 +6,7 @@ import secrets
 from typing import Any
 
 import orjson
+from emr_common.contents import content_problems
 from emr_common.idempotency import Answer, Attempt
 from emr_common.problems import Problem
 from emr_common.wallet import Caller
@@ -19,7 +20,6 @@ from fastapi import Response
 from emr_records import answers
 from emr_records.bodies import PostedNote, refused
 from emr_records.bootstrap import Services
-from emr_records.content import content_problems
 from emr_records.imports import remarks, seal_bundle
 from emr_records.notes import require_note, require_same_patient, typed_content
 from emr_records.schemas import AmendmentIn, SearchIn

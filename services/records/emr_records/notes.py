@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from emr_common.contents import content_problems
 from emr_common.idempotency import Attempt
 from emr_common.ledger import Committed
 from emr_common.problems import Problem
@@ -25,7 +26,7 @@ from emr_model.ledger.codes import Code
 from emr_model.ledger.functions import Function
 
 from emr_records.bodies import invalid
-from emr_records.content import OpenedHeader, OwnContent, content_problems
+from emr_records.content import OpenedHeader, OwnContent
 from emr_records.locks import AdvisoryLocks
 from emr_records.schemas import AmendmentIn, TextNoteIn
 

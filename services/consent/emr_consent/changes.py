@@ -1,0 +1,122 @@
+"""What has changed between hospitals, in the order of blocks: the source of server-sent events and webhooks.
+
+A change is a row of the read model as it stands now, told when a block touched it. It is taken only up to
+`as_of_block`, so that nothing of an earlier block can come later. Two changes of one sharing may be told as one; the
+last one never goes missing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+import sqlalchemy as sa
+from emr_common.positions import as_of_block
+from emr_common.wallet import Caller
+from emr_model.ledger.functions import Role
+from emr_readmodel.care import disclosure, sharing
+from emr_readmodel.sharing import sharing_state
+from pydantic.alias_generators import to_camel
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from emr_consent.schemas import SharingOut
+
+Kind = Literal["sharing", "disclosure"]
+
+_SHARING: list[sa.ColumnElement[Any]] = [
+    sharing_state(sa.func.now()).label(name) if name == "state" else sharing.c[name] for name in SharingOut.model_fields
+]
+_DISCLOSURE: list[sa.ColumnElement[Any]] = [
+    disclosure.c[name]
+    for name in (
+        "emr_id",
+        "owner_msp",
+        "recipient_msp",
+        "number",
+        "version",
+        "purpose",
+        "at",
+        "transaction_id",
+        "block",
+    )
+]
+
+
+_SOURCES: dict[Kind, tuple[sa.Table, list[sa.ColumnElement[Any]]]] = {
+    "sharing": (sharing, _SHARING),
+    "disclosure": (disclosure, _DISCLOSURE),
+}
+MOST_ROWS = 1000
+
+
+@dataclass(frozen=True)
+class Change:
+    """`data` has ids, versions, codes and moments: no content."""
+
+    block: int
+    kind: Kind
+    emr_id: str
+    data: dict[str, Any]
+
+    @property
+    def json(self) -> bytes:
+        return orjson.dumps({to_camel(str(name)): value for name, value in self.data.items()})
+
+    def concerns(self, caller: Caller) -> bool:
+        """Patients hear of their own EMR; staff of everything between their hospital and others."""
+        return caller.role is not Role.PATIENT or self.emr_id == caller.emr_id
+
+
+@dataclass(frozen=True)
+class Changes:
+    """All changes after block `since` and up to block `up_to`, in the order of their blocks."""
+
+    since: int
+    up_to: int
+    changes: tuple[Change, ...]
+
+    def of(self, caller: Caller) -> list[Change]:
+        return [change for change in self.changes if change.concerns(caller)]
+
+
+class ChangeStore:
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def newest_block(self) -> int:
+        """Up to which block everything is in the read model; -1 before the first."""
+        async with self._engine.connect() as connection:
+            return _known(await as_of_block(connection))
+
+    async def after(self, block: int, emr_id: str | None = None) -> Changes:
+        """Changes after `block`, with `emr_id` those of one EMR; when there are very many, the first of them."""
+        async with self._engine.connect() as connection:
+            await connection.execution_options(isolation_level="REPEATABLE READ")
+            up_to = _known(await as_of_block(connection))
+            for kind in _SOURCES if up_to > block else ():
+                up_to = await _last_whole_block(connection, kind, block, up_to, emr_id)
+            found = [change for kind in _SOURCES for change in await _changes(connection, kind, block, up_to, emr_id)]
+        return Changes(block, max(up_to, block), tuple(sorted(found, key=lambda change: change.block)))
+
+
+async def _last_whole_block(connection: AsyncConnection, kind: Kind, block: int, up_to: int, emr_id: str | None) -> int:
+    """The block before the one that holds the row at MOST_ROWS; `up_to` when there are fewer."""
+    query = _query(kind, block, up_to, emr_id).offset(MOST_ROWS).limit(1)
+    too_many = (await connection.execute(query)).mappings().one_or_none()
+    return up_to if too_many is None else max(too_many["block"] - 1, block + 1)
+
+
+async def _changes(connection: AsyncConnection, kind: Kind, block: int, up_to: int, emr_id: str | None) -> list[Change]:
+    rows = (await connection.execute(_query(kind, block, up_to, emr_id))).mappings()
+    return [Change(row["block"], kind, row["emr_id"], dict(row)) for row in rows]
+
+
+def _query(kind: Kind, block: int, up_to: int, emr_id: str | None) -> sa.Select[Any]:
+    table, columns = _SOURCES[kind]
+    query = sa.select(*columns).where(table.c.block > block, table.c.block <= up_to).order_by(table.c.block)
+    return query if emr_id is None else query.where(table.c.emr_id == emr_id)
+
+
+def _known(block: int | None) -> int:
+    return -1 if block is None else block
