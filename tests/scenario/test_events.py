@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -38,7 +38,7 @@ async def listening(stack: Stack, actor: Actor, after: int | None = None) -> Asy
             yield events
 
 
-async def _events(response: httpx.Response) -> AsyncIterator[Event]:
+async def _events(response: httpx.Response) -> AsyncGenerator[Event, None]:
     fields: dict[str, str] = {}
     async for line in response.aiter_lines():
         if line:
