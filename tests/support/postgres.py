@@ -84,10 +84,12 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 
 @asynccontextmanager
-async def empty_database(server: PostgresServer, prefix: str = "test") -> AsyncIterator[str]:
-    """A new, empty database; gives its URL and drops it afterwards."""
+async def empty_database(
+    server: PostgresServer, prefix: str = "test", template: str = "template1"
+) -> AsyncIterator[str]:
+    """A new, empty database, or a copy of another one; gives its URL and drops it afterwards."""
     name = f"{prefix}_{uuid.uuid4().hex[:12]}"
-    await _execute(server, f'create database "{name}"')
+    await _execute(server, f'create database "{name}" template "{template}"')
     try:
         yield server.url(name)
     finally:

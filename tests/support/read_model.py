@@ -15,20 +15,26 @@ from emr_readmodel import hospital
 from hlf.blocks import Block, BlockTransaction
 from sqlalchemy.ext.asyncio import AsyncEngine
 from support.ledger_writer import CHANNEL, NAMESPACE, LedgerWriter, Patient
+from support.reference_replay import Reference, content_keys, expected
+
+PSEUDONYM_KEY = b"k" * 32
 
 
 class Hospital:
     """A hospital's read model being filled from a ledger that the test writes."""
 
-    def __init__(self, database: AsyncEngine, wrapping: WrappingKey, msp_id: str = "HospitalA") -> None:
+    def __init__(
+        self, database: AsyncEngine, wrapping: WrappingKey, msp_id: str = "HospitalA", partitions: int = PARTITIONS
+    ) -> None:
         self.database = database
         self.wrapping = wrapping
         self.msp_id = msp_id
+        self.partitions = partitions
         self.writer = LedgerWriter(reader=msp_id)
         self.projector = self.new_projector()
 
     def new_projector(self) -> Projector:
-        return Projector(self.database, self.msp_id, self.wrapping, Pseudonyms(b"k" * 32))
+        return Projector(self.database, self.msp_id, self.wrapping, Pseudonyms(PSEUDONYM_KEY), self.partitions)
 
     async def admit(self, **options: bytes) -> tuple[Patient, BlockTransaction]:
         patient, creation = self.writer.create_emr(**options)  # type: ignore[arg-type]
@@ -40,13 +46,18 @@ class Hospital:
         return await self.projector.project(self.records())
 
     def records(self) -> list[Record]:
-        return records(self.writer.blocks, self.msp_id)
+        return records(self.writer.blocks, self.msp_id, self.partitions)
+
+    async def reference(self) -> dict[str, str]:
+        """The digests of the tables as they must be, from everything that is in blocks."""
+        keys = await content_keys(self.database, self.wrapping)
+        return expected(Reference(self.msp_id, keys, PSEUDONYM_KEY, NAMESPACE).read(self.writer.blocks))
 
 
-def records(blocks: Iterable[Block], msp_id: str = "HospitalA") -> list[Record]:
+def records(blocks: Iterable[Block], msp_id: str = "HospitalA", partitions: int = PARTITIONS) -> list[Record]:
     """What the relay makes of blocks, partition by partition within each block."""
     reader = BlockReader(CHANNEL, NAMESPACE, msp_id)
-    offsets = [0] * PARTITIONS
+    offsets = [0] * partitions
     found: list[Record] = []
 
     def add(partition: int, value: bytes) -> None:
@@ -56,9 +67,9 @@ def records(blocks: Iterable[Block], msp_id: str = "HospitalA") -> list[Record]:
     for block in blocks:
         for message in reader.read(block).messages:
             if isinstance(message, LedgerEvent):
-                add(partition_of(message.subject), encode(message))
+                add(partition_of(message.subject, partitions), encode(message))
             else:
-                for partition in range(PARTITIONS):
+                for partition in range(partitions):
                     add(partition, encode(message))
     return found
 

@@ -1,27 +1,30 @@
-"""`emr indexer status`: how far each hospital's rows are behind the ledger."""
+"""`emr indexer …`: how far each hospital's rows are, and what administrators let the indexer do."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
+from emr_network.enrolment import ADMIN
 from emr_network.home import Home
 
+from emr_deploy.callers import Callers
 from emr_deploy.output import AsJson, Output
 from emr_deploy.status import status_of
 from emr_deploy.system import System
 
 indexer = typer.Typer(help="From blocks to rows.", no_args_is_help=True)
 PROCESSES = ("relay", "projector", "indexer")
+POLL_SECONDS = 0.3
+
+Org = Annotated[str, typer.Option(help="The hospital, by its short name or MSP id.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Print the job's id and leave.")]
 
 
 def register(app: typer.Typer) -> None:
     app.add_typer(indexer, name="indexer")
-
-
-@indexer.callback()
-def _group() -> None:
-    """A group with one command would otherwise be that command."""
 
 
 @indexer.command()
@@ -40,3 +43,63 @@ def status(as_json: AsJson = False) -> None:
         out.table([row for row in report.process_rows() if row["process"].startswith(PROCESSES)])
     if not all(one.healthy for one in processes):
         raise typer.Exit(1)
+
+
+@indexer.command()
+def replay(
+    org: Org,
+    event_id: Annotated[str | None, typer.Argument(help="A dead letter; without it, all that parked an EMR.")] = None,
+    no_wait: NoWait = False,
+    as_json: AsJson = False,
+) -> None:
+    """Try again what could not be projected, and in order what waits behind it."""
+    out = Output(as_json=as_json)
+    jobs = asyncio.run(_Jobs(org, out).replay(event_id, wait=not no_wait))
+    out.rows([{"job": one["jobId"], "state": one.get("state"), "result": one.get("result")} for one in jobs])
+    if any(one.get("state") == "failed" or (one.get("result") or {}).get("parked") for one in jobs):
+        raise typer.Exit(1)
+
+
+class _Jobs:
+    """Jobs of a hospital's indexer, asked for in the name of its administrator."""
+
+    def __init__(self, org: str, out: Output) -> None:
+        self._system = System(Home.from_environment())
+        self._organization = self._system.topology.organization(org).name
+        self._out = out
+
+    async def replay(self, event_id: str | None, *, wait: bool) -> list[dict[str, Any]]:
+        async with Callers(self._system.home, self._system.ports) as callers:
+            chosen = [event_id] if event_id is not None else await self._parking(callers)
+            return [
+                await self._run(callers, f"/dead-letters/{quote(one, safe='/')}/replay", {}, wait=wait)
+                for one in chosen
+            ]
+
+    async def _parking(self, callers: Callers) -> list[str]:
+        found: list[str] = []
+        params: dict[str, Any] = {"resolved": "false", "limit": 200}
+        while True:
+            page = await self._get(callers, "/dead-letters", params)
+            found += [one["eventId"] for one in page["deadLetters"] if one["parked"]]
+            if page["next"] is None:
+                return found
+            params["after"] = page["next"]
+
+    async def _get(self, callers: Callers, path: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
+        answer = await callers.call(self._organization, ADMIN, "indexer", "GET", path, params=params)
+        return answer.required()
+
+    async def _run(self, callers: Callers, path: str, body: dict[str, Any], *, wait: bool) -> dict[str, Any]:
+        """The job that a call made, once it has ended if ``wait``."""
+        made = (await callers.call(self._organization, ADMIN, "indexer", "POST", path, body)).required()
+        told = None
+        while wait:
+            job = await self._get(callers, f"/jobs/{made['jobId']}")
+            if job["state"] in ("done", "failed"):
+                return job
+            if job["progress"] != told:
+                told = job["progress"]
+                self._out.say(f"{job['kind']}: {told}")
+            await asyncio.sleep(POLL_SECONDS)
+        return made

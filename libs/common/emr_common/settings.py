@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+from emr_model.ledger.events import PARTITIONS, Topics
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -59,6 +60,11 @@ class DatabaseSettings(Group):
 class KafkaSettings(Group):
     bootstrap_servers: CommaSeparated = Field(min_length=1)
     topic_prefix: str
+    partitions: int = Field(default=PARTITIONS, gt=0, le=1000, description="of the topic of events")
+
+    @property
+    def topics(self) -> Topics:
+        return Topics(self.topic_prefix, self.partitions)
 
 
 class AuthSettings(Group):

@@ -113,6 +113,7 @@ note = sa.Table(
     comment="Notes of this hospital's own EMRs. A row without content is a placeholder, unless the EMR is erased",
 )
 sa.Index("note_month_idx", note.c.month, note.c.emr_id)
+sa.Index("note_placeholder_idx", note.c.emr_id, note.c.version, postgresql_where=note.c.content.is_(None))
 
 condition = sa.Table(
     "condition",
@@ -236,4 +237,29 @@ dead_letter = sa.Table(
     sa.CheckConstraint("stage in ('relay', 'projector')", name="stage"),
     schema=SCHEMA,
     comment="What the ledger says and this hospital does not believe or cannot project; ids and codes only",
+)
+
+parked = sa.Table(
+    "parked",
+    metadata,
+    key("subject", sa.Text(), "The EMR, or org:<MSP id> for a hospital's profile"),
+    required("event_id", sa.Text(), "The first event that waits: the one that could not be projected"),
+    required("code", sa.Text(), "Why: a stable code, also in dead_letter"),
+    required("since", Timestamp, "When the first of its events was parked", default="now()"),
+    schema=SCHEMA,
+    comment="What waits for a correction: its rows stand as they were before event_id, and are not to be shown",
+)
+
+parked_event = sa.Table(
+    "parked_event",
+    metadata,
+    key("subject", sa.Text(), "What waits"),
+    key("block", sa.BigInteger(), "Block of the event"),
+    key("tx", sa.Integer(), "Transaction in that block, from 0"),
+    key("write", sa.Integer(), "Write in that transaction, from 0"),
+    required("event_id", sa.Text(), "channel/block/tx/write"),
+    required("object_type", sa.Text(), "Type of the ledger object"),
+    required("message", sa.LargeBinary(), "The event as it stood on Kafka, content sealed"),
+    schema=SCHEMA,
+    comment="Events that wait behind the one that could not be projected, in order. Kept here: topics keep 7 days",
 )

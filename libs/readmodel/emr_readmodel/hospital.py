@@ -189,3 +189,24 @@ released_fact = sa.Table(
     schema=SCHEMA,
     comment="Facts that the published numbers count already; deleted at erasure, which the numbers outlive",
 )
+
+index_job = sa.Table(
+    "index_job",
+    metadata,
+    key("job_id", sa.Text(), "The job, 32 hexadecimal digits"),
+    required("kind", sa.Text(), "replay, rebuild or verification"),
+    required("argument", Json, "What was asked for: ids and switches"),
+    required("requested_by", sa.Text(), "Enrolment id of the administrator"),
+    required("state", sa.Text(), "queued, running, done or failed", default="'queued'"),
+    optional("progress", Json, "How far it is: blocks and numbers"),
+    optional("result", Json, "What came of it: ids, numbers and codes"),
+    optional("code", sa.Text(), "Why it failed: a stable code"),
+    required("created_at", Timestamp, "When it was asked for", default="now()"),
+    optional("started_at", Timestamp, "When it was first begun"),
+    optional("finished_at", Timestamp, "When it ended"),
+    sa.CheckConstraint("kind in ('replay', 'rebuild', 'verification')", name="kind"),
+    sa.CheckConstraint("state in ('queued', 'running', 'done', 'failed')", name="state"),
+    schema=SCHEMA,
+    comment="What administrators asked of the indexer",
+)
+sa.Index("index_job_created_at_idx", index_job.c.created_at)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from emr_common.parking import refuse_parked
 from emr_common.positions import as_of_block
 from emr_common.problems import Problem
 from emr_model.ledger.codes import Code
@@ -37,7 +38,9 @@ class SharingStore:
         self._msp_id = msp_id
 
     async def page(self, *, direction: str | None, state: SharingState | None, limit: int, after: str | None) -> Page:
-        """Sharings in the order of their keys. Raises Problem MALFORMED_REQUEST for a cursor that is none of ours."""
+        """Sharings in the order of their keys. Raises Problem MALFORMED_REQUEST for a cursor that is none of ours,
+        INDEX_PARKED when the page may have to show one of a parked EMR.
+        """
         query = sa.select(sharing, _STATE).where(self._in_direction(direction)).order_by(*_KEY).limit(limit + 1)
         if state is not None:
             query = query.where(_STATE.in_([state.value]))
@@ -47,8 +50,16 @@ class SharingStore:
             await connection.execution_options(isolation_level="REPEATABLE READ")
             block = await as_of_block(connection)
             rows = [dict(row) for row in (await connection.execute(query)).mappings()]
+            await refuse_parked(connection, self._may_show(direction, rows[:limit] if len(rows) > limit else [], after))
         more = len(rows) > limit
         return Page(rows[:limit], block, _cursor(rows[limit - 1]) if more else None)
+
+    def _may_show(self, direction: str | None, page: Sequence[dict[str, Any]], after: str | None) -> sa.Select[Any]:
+        """EMRs with sharings, of any state, in the range of a full ``page``, else after the cursor."""
+        query = sa.select(sharing.c.emr_id).where(self._in_direction(direction))
+        if after is not None:
+            query = query.where(sharing.c.emr_id >= _position(after)[0])
+        return query.where(sharing.c.emr_id <= page[-1]["emr_id"]) if page else query
 
     async def unsettled(self) -> list[tuple[str, str]]:
         """EMR and recipient of each own sharing that awaits its snapshot, or that has expired and not been ended."""

@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Annotated
 
 from emr_common.auth import require
+from emr_common.idempotency import Answer, Attempt, IdempotencyKey
+from emr_common.wallet import Caller
 from emr_model.ledger.functions import Role
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from emr_indexer import handlers
 from emr_indexer.bootstrap import Services
-from emr_indexer.schemas import DeadLettersOut, PositionOut
+from emr_indexer.schemas import DeadLettersOut, JobAcceptedOut, JobOut, PositionOut
+
+Admin = Annotated[Caller, Depends(require(Role.ADMIN))]
 
 router = APIRouter(tags=["indexer"], dependencies=[Depends(require(Role.ADMIN))])
 
@@ -41,3 +45,25 @@ async def dead_letters(
     """What stands on the ledger and is not believed, or stopped a partition: ids and codes, the newest first."""
     await services.positions.wait_for(min_block)
     return await handlers.dead_letters(services.store, resolved=resolved, limit=limit, after=after)
+
+
+@router.post("/dead-letters/{event_id:path}/replay", status_code=202, response_model=JobAcceptedOut)
+async def replay(
+    request: Request,
+    services: ServicesDep,
+    caller: Admin,
+    key: IdempotencyKey,
+    event_id: Annotated[str, Path(max_length=200)],
+) -> Response:
+    """Tries a dead letter again, and in order what waits behind it. A partition that it stopped goes on."""
+
+    async def once(attempt: Attempt) -> Answer:
+        return await handlers.replay(services.store, services.jobs, caller, event_id, attempt)
+
+    return handlers.job_location(await services.idempotency.run_once(request, caller, key, once))
+
+
+@router.get("/jobs/{job_id}")
+async def job(services: ServicesDep, job_id: Annotated[str, Path(max_length=64)]) -> JobOut:
+    """How far a job is, and what came of it."""
+    return await handlers.job(services.jobs, job_id)

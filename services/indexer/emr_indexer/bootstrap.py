@@ -10,12 +10,14 @@ from dataclasses import dataclass
 import structlog
 from emr_common.auth import Authenticator
 from emr_common.foundation import foundation
+from emr_common.idempotency import Idempotency
 from emr_common.ledger import Ledger
 from emr_common.positions import Positions
 from emr_common.readiness import Readiness
 
 from emr_indexer import handlers, metrics
 from emr_indexer.background import background
+from emr_indexer.jobs.store import JobStore
 from emr_indexer.publishing import publish_daily
 from emr_indexer.settings import IndexerSettings
 from emr_indexer.store import IndexStore
@@ -30,6 +32,8 @@ class Services:
     ledger: Ledger
     store: IndexStore
     positions: Positions
+    jobs: JobStore
+    idempotency: Idempotency
     authenticator: Authenticator
     readiness: Readiness
 
@@ -42,7 +46,15 @@ async def bootstrap(settings: IndexerSettings) -> AsyncIterator[Services]:
         await stack.enter_async_context(background(_measure(store, base.ledger), "measuring the lag"))
         publishing = publish_daily(base.engine, settings.org_msp_id)
         await stack.enter_async_context(background(publishing, "publishing numbers"))
-        yield Services(base.ledger, store, base.positions, base.authenticator, base.readiness)
+        yield Services(
+            ledger=base.ledger,
+            store=store,
+            positions=base.positions,
+            jobs=JobStore(base.engine),
+            idempotency=base.idempotency,
+            authenticator=base.authenticator,
+            readiness=base.readiness,
+        )
 
 
 async def _measure(store: IndexStore, ledger: Ledger) -> None:
@@ -54,6 +66,7 @@ async def _measure(store: IndexStore, ledger: Ledger) -> None:
             metrics.AS_OF_BLOCK.set(position.as_of_block)
             metrics.LEDGER_BLOCK.set(position.ledger_block)
             metrics.STOPPED_PARTITIONS.set(sum(each.stopped for each in position.partitions))
+            metrics.PARKED_EMRS.set(position.parked_emrs)
         except Exception as error:
             log.warning("lag_unknown", exc_info=error)
         await asyncio.sleep(MEASURE_SECONDS)

@@ -7,6 +7,7 @@ from prometheus_client import Gauge
 LAG_BLOCKS = Gauge("emr_indexer_lag_blocks", "Blocks of the ledger that are not in the read model")
 AS_OF_BLOCK = Gauge("emr_indexer_as_of_block", "Everything up to this block is in the read model; -1 before the first")
 LEDGER_BLOCK = Gauge("emr_indexer_ledger_block", "The ledger's last block; -1 while it is not known")
+PARKED_EMRS = Gauge("emr_indexer_parked_emrs", "EMRs that wait for a correction, with everything behind it")
 STOPPED_PARTITIONS = Gauge("emr_indexer_stopped_partitions", "Partitions that wait for a person")
 RELEASED_AT = Gauge(
     "emr_indexer_published_time_seconds", "When the published numbers were refreshed last, seconds since 1970; 0: never"

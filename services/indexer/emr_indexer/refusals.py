@@ -6,7 +6,9 @@ from enum import StrEnum
 
 
 class Refusal(StrEnum):
-    """The first group is found by the relay, the second by the projector; the third stops a partition."""
+    """The first group is found by the relay, the others by the projector: the second leaves the write out, the third
+    parks the EMR, the fourth is about no EMR and stops a partition.
+    """
 
     KEY_UNKNOWN = "KEY_UNKNOWN"  # a public write under a key that the contract does not have
     FACT_DELETED = "FACT_DELETED"  # facts are for ever
@@ -19,9 +21,18 @@ class Refusal(StrEnum):
     END_DECREASED = "END_DECREASED"
     LIFE_DECREASED = "LIFE_DECREASED"
 
-    MESSAGE_MALFORMED = "MESSAGE_MALFORMED"  # not what the relay writes
     VALUE_MALFORMED = "VALUE_MALFORMED"  # not what the contract writes
-    EVENTS_MISSING = "EVENTS_MISSING"  # a block was left out
     EMR_UNKNOWN = "EMR_UNKNOWN"  # a fact about an EMR whose creation was never seen
     CONTENT_UNREADABLE = "CONTENT_UNREADABLE"  # it does not open, or is not what its commitment was made for
     PROJECTION_FAILED = "PROJECTION_FAILED"  # a mistake of the projector's own
+
+    MESSAGE_MALFORMED = "MESSAGE_MALFORMED"  # not what the relay writes
+    EVENTS_MISSING = "EVENTS_MISSING"  # a block was left out
+
+
+PARKING = (
+    Refusal.VALUE_MALFORMED.value,
+    Refusal.EMR_UNKNOWN.value,
+    Refusal.CONTENT_UNREADABLE.value,
+    Refusal.PROJECTION_FAILED.value,
+)

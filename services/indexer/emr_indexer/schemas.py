@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -27,6 +28,7 @@ class PositionOut(Body):
     as_of_block: int = Field(alias="as_of_block", description="Everything up to this block is in")
     as_of: datetime | None = Field(description="Time of that block on the ledger")
     lag_blocks: int
+    parked_emrs: int = Field(description="EMRs that wait for a correction: as_of_block does not speak for them")
     partitions: list[PartitionOut]
 
 
@@ -41,8 +43,30 @@ class DeadLetterOut(Body):
     transaction_id: str
     stops_partition: bool
     partition: int | None
+    parked: bool = Field(description="Whether events about the EMR wait behind it")
     first_at: datetime
     resolved_at: datetime | None
+
+
+class JobAcceptedOut(Body):
+    """Ask ``Location`` what became of it."""
+
+    job_id: str
+
+
+class JobOut(Body):
+    """``progress`` and ``result`` hold ids, numbers and codes; ``code`` says why a job failed."""
+
+    job_id: str
+    kind: str
+    argument: dict[str, Any]
+    state: str
+    progress: dict[str, Any] | None
+    result: dict[str, Any] | None
+    code: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
 
 
 class DeadLettersOut(Body):

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from emr_common.problems import Problem
 from emr_model.ledger.codes import Code
-from emr_readmodel.care import dead_letter, position
+from emr_readmodel.care import dead_letter, parked, position
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 _ORDER = (dead_letter.c.first_at, dead_letter.c.event_id, dead_letter.c.code)
@@ -48,9 +48,23 @@ class IndexStore:
             found = await connection.execute(query.order_by(position.c.partition))
             return [Partition(*row) for row in found]
 
+    async def count_parked(self) -> int:
+        async with self._engine.connect() as connection:
+            return (await connection.scalars(sa.select(sa.func.count()).select_from(parked))).one()
+
+    async def has_dead_letter(self, event_id: str) -> bool:
+        async with self._engine.connect() as connection:
+            query = sa.select(sa.exists().where(dead_letter.c.event_id == event_id))
+            return bool(await connection.scalar(query))
+
     async def dead_letters(self, *, resolved: bool | None, limit: int, after: str | None) -> Page:
         """The newest first. Raises Problem MALFORMED_REQUEST for a cursor that is none of ours."""
-        query = sa.select(dead_letter).order_by(*(column.desc() for column in _ORDER)).limit(limit + 1)
+        waits = sa.exists().where(parked.c.event_id == dead_letter.c.event_id, parked.c.code == dead_letter.c.code)
+        query = (
+            sa.select(dead_letter, waits.label("parked"))
+            .order_by(*(column.desc() for column in _ORDER))
+            .limit(limit + 1)
+        )
         if resolved is not None:
             is_resolved = dead_letter.c.resolved_at.is_not(None)
             query = query.where(is_resolved if resolved else sa.not_(is_resolved))

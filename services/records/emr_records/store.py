@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from emr_common.parking import refuse_parked
 from emr_common.positions import as_of_block
 from emr_model.ledger.values import Life
 from emr_readmodel.care import condition, emr, medication
@@ -35,7 +36,9 @@ class SearchStore:
         self._msp_id = msp_id
 
     async def search(self, body: SearchIn) -> Hits:
-        """Own EMRs that meet every criterion, in the order of their ids."""
+        """Own EMRs that meet every criterion, in the order of their ids. Raises Problem INDEX_PARKED when one that the
+        page may have to show is parked.
+        """
         query = (
             sa.select(*(emr.c[name] for name in HIT_COLUMNS))
             .where(emr.c.owner_msp == self._msp_id, emr.c.life != Life.ERASED.value, *_criteria(body))
@@ -48,11 +51,27 @@ class SearchStore:
             await connection.execution_options(isolation_level="REPEATABLE READ")
             block = await as_of_block(connection)
             rows = [dict(row) for row in (await connection.execute(query)).mappings()]
+            await refuse_parked(connection, self._may_show(body, rows))
         more = len(rows) > body.limit
         return Hits(rows[: body.limit], block, rows[body.limit - 1]["emr_id"] if more else None)
 
+    def _may_show(self, body: SearchIn, rows: Sequence[dict[str, Any]]) -> sa.Select[Any]:
+        """EMRs of the page's range that fit the person sought: a parked one's notes may say anything."""
+        query = sa.select(emr.c.emr_id).where(emr.c.owner_msp == self._msp_id, emr.c.life != Life.ERASED.value)
+        query = query.where(*_about_the_person(body))
+        if body.after is not None:
+            query = query.where(emr.c.emr_id > body.after)
+        return query.where(emr.c.emr_id <= rows[-1]["emr_id"]) if len(rows) > body.limit else query
+
 
 def _criteria(body: SearchIn) -> Iterable[sa.ColumnElement[bool]]:
+    yield from _about_the_person(body)
+    for table, code in ((condition, body.condition_code), (medication, body.medication_code)):
+        if code is not None:
+            yield sa.exists().where(table.c.emr_id == emr.c.emr_id, table.c.code == code)
+
+
+def _about_the_person(body: SearchIn) -> Iterable[sa.ColumnElement[bool]]:
     if body.family_name is not None:
         yield sa.func.lower(emr.c.family_name).startswith(body.family_name.lower(), autoescape=True)
     if body.given_name is not None:
@@ -61,9 +80,6 @@ def _criteria(body: SearchIn) -> Iterable[sa.ColumnElement[bool]]:
         yield emr.c.birth_date == body.birth_date
     if body.sex is not None:
         yield emr.c.sex == body.sex
-    for table, code in ((condition, body.condition_code), (medication, body.medication_code)):
-        if code is not None:
-            yield sa.exists().where(table.c.emr_id == emr.c.emr_id, table.c.code == code)
 
 
 @dataclass(frozen=True, repr=False)

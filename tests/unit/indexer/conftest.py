@@ -4,10 +4,18 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from emr_common.sealing import WrappingKey, new_wrapping_keyset
+from emr_common.telemetry import describe_failure
 from emr_readmodel import engine, migrate
 from sqlalchemy.ext.asyncio import AsyncEngine
 from support.postgres import PostgresServer, empty_database, postgres_server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _short_failures() -> None:
+    """As processes log them: structlog's own way of showing a traceback takes seconds."""
+    structlog.configure(processors=[structlog.stdlib.add_log_level, describe_failure, structlog.dev.ConsoleRenderer()])
 
 
 @pytest.fixture(scope="session")
@@ -16,10 +24,17 @@ def server() -> Iterator[PostgresServer]:
         yield running
 
 
-@pytest.fixture
-async def database(server: PostgresServer) -> AsyncIterator[AsyncEngine]:
+@pytest.fixture(scope="session")
+async def migrated(server: PostgresServer) -> AsyncIterator[str]:
+    """The name of a database at the newest schema, to be copied: migrations take longer than a copy."""
     async with empty_database(server) as url:
         await migrate.upgrade(url)
+        yield url.rsplit("/", 1)[1]
+
+
+@pytest.fixture
+async def database(server: PostgresServer, migrated: str) -> AsyncIterator[AsyncEngine]:
+    async with empty_database(server, template=migrated) as url:
         pool = engine.create(url, 5)
         yield pool
         await pool.dispose()

@@ -10,17 +10,19 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import sqlalchemy as sa
 from aiokafka import TopicPartition
 from aiokafka.admin import NewTopic
 from emr_common.sealing import ContentKey, WrappingKey
 from emr_common.settings import KafkaSettings
-from emr_indexer.kafka import TopicsUnusable, admin, ensure_topics, reader
+from emr_indexer.kafka import TopicsUnusable, admin, ensure_topics, producer, reader
+from emr_indexer.projector.monitor import PartitionReleased
 from emr_indexer.projector.service import ProjectorService
 from emr_indexer.relay.facts import BlockReader
 from emr_indexer.relay.relay import Kafka, Relay, RelayState
 from emr_indexer.relay.resume import last_relayed
 from emr_model.ledger import keys
-from emr_model.ledger.events import BlockMark, Topics, decode, partition_of
+from emr_model.ledger.events import BlockMark, Topics, decode
 from emr_readmodel import care
 from hlf.blocks import Block, Checkpoint
 from hlf.errors import DeliverError
@@ -226,10 +228,9 @@ async def test_a_projector_that_was_stopped_catches_up(ledger: Ledger, settings:
     assert len(await rows(ledger.hospital.database, care.note)) == 4
 
 
-async def test_what_stopped_a_partition_comes_again_at_the_next_start(
+async def test_what_was_parked_is_applied_in_order_at_the_next_start(
     ledger: Ledger, settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """faust must not have acknowledged it, nor what stands behind it."""
     hospital = ledger.hospital
     patient, creation = await hospital.admit()
     hospital.writer.cut(creation)
@@ -239,23 +240,47 @@ async def test_what_stopped_a_partition_comes_again_at_the_next_start(
     for _ in range(3):
         hospital.writer.cut(hospital.writer.add_note(patient, visit_note()))
     async with running(relay(ledger, settings).run()):
-        service = projector(ledger, settings)
-
-        async def others_are_in() -> bool:
-            text = f"select count(*) from care.position where block = 4 and partition <> {partition_of(patient.emr_id)}"
-            return await query(hospital.database, text) == [(5,)]
-
-        async with running(service.run()):
-            await eventually(others_are_in)
-            assert not service.checks["partitions"]()
-            await asyncio.sleep(2.5)  # faust commits offsets every second
-        assert await rows(hospital.database, care.note) == []
-        monkeypatch.setattr("emr_indexer.projector.contents.Contents.note", lambda *_: None)
         async with running(projector(ledger, settings).run()):
             await as_of(ledger, 4)
+        assert await rows(hospital.database, care.note) == []
+        assert len(await rows(hospital.database, care.parked)) == 1
+        monkeypatch.setattr("emr_indexer.projector.contents.Contents.note", lambda *_: None)
+        async with running(projector(ledger, settings).run()):
+
+            async def nothing_waits() -> bool:
+                return await rows(hospital.database, care.parked) == []
+
+            await eventually(nothing_waits)
     assert [note["version"] for note in await rows(hospital.database, care.note)] == [1, 2, 3, 4]
     (letter,) = await rows(hospital.database, care.dead_letter)
     assert letter["resolved_at"] is not None
+
+
+async def test_a_partition_that_stopped_comes_again_once_a_person_lets_it_go_on(
+    ledger: Ledger, settings: KafkaSettings
+) -> None:
+    """faust must not have acknowledged what stopped it, nor what stands behind it."""
+    database = ledger.hospital.database
+    topics = Topics(settings.topic_prefix)
+    await ensure_topics(settings.bootstrap_servers, topics)
+    async with producer(settings.bootstrap_servers) as client:
+        await client.send_and_wait(topics.events, b"no message", partition=4)
+    ledger.hospital.writer.genesis()
+    async with running(relay(ledger, settings).run()):
+        service = projector(ledger, settings)
+
+        async def others_are_in() -> bool:
+            return await query(database, "select count(*) from care.position where block = 0") == [(5,)]
+
+        with pytest.raises(PartitionReleased):
+            async with running(service.run()) as projecting:
+                await eventually(others_are_in)
+                assert not service.checks["partitions"]()
+                async with database.begin() as connection:
+                    await connection.execute(sa.update(care.dead_letter).values(resolved_at=sa.func.now()))
+                await asyncio.wait([projecting], timeout=60)
+        async with running(projector(ledger, settings).run()):
+            await as_of(ledger, 0)
 
 
 @pytest.mark.parametrize("way", ["stop", "kill"])

@@ -51,6 +51,7 @@ class Topics:
     """The topics of a hospital. They must exist before a faust worker starts: it ignores for ever what is missing."""
 
     prefix: str
+    partitions: int = PARTITIONS
 
     @property
     def events(self) -> str:
@@ -74,7 +75,7 @@ class Topics:
             "max.message.bytes": str(MAX_RECORD_BYTES),
         }
         return {
-            self.events: TopicSettings(PARTITIONS, kept),
+            self.events: TopicSettings(self.partitions, kept),
             self.blocks: TopicSettings(1, {"cleanup.policy": "compact"}),
             self.dead_letters: TopicSettings(1, kept),
         }
@@ -193,6 +194,6 @@ def subject_of(key: Key) -> str:
     return f"org:{key.attributes[0]}" if key.object_type == ObjectType.ORGANIZATION else key.attributes[0]
 
 
-def partition_of(subject: str) -> int:
+def partition_of(subject: str, partitions: int = PARTITIONS) -> int:
     """The partition of the topic of events in which everything about a subject stands."""
-    return int.from_bytes(hashlib.sha256(subject.encode()).digest()[:4]) % PARTITIONS
+    return int.from_bytes(hashlib.sha256(subject.encode()).digest()[:4]) % partitions

@@ -11,7 +11,7 @@ import faust
 import structlog
 from emr_common.settings import KafkaSettings
 from emr_model.ledger.codec import ValueMalformed
-from emr_model.ledger.events import LedgerEvent, Topics, decode
+from emr_model.ledger.events import LedgerEvent, decode
 
 SESSION_SECONDS = 10.0
 """After that a killed sharer's partitions are its successor's; faust's own default is a minute."""
@@ -55,7 +55,7 @@ class Wakeups:
             broker_session_timeout=SESSION_SECONDS,
             broker_heartbeat_interval=SESSION_SECONDS / 4,
         )
-        topic = app.topic(Topics(self._settings.topic_prefix).events, value_type=bytes, key_type=bytes)
+        topic = app.topic(self._settings.topics.events, value_type=bytes, key_type=bytes)
         app.agent(topic, name="wake")(self._consume)
         return app
 

@@ -11,6 +11,9 @@ from emr_common.readiness import Readiness, database_answers
 from emr_common.sealing import WrappingKey
 
 from emr_indexer.background import background
+from emr_indexer.jobs.replay import Replay
+from emr_indexer.jobs.runner import JobRunner
+from emr_indexer.jobs.store import JobKind
 from emr_indexer.kafka import log_sparsely
 from emr_indexer.projector.contents import Pseudonyms
 from emr_indexer.projector.projector import Projector
@@ -35,9 +38,12 @@ async def bootstrap(settings: ProjectorSettings) -> AsyncIterator[Services]:
             settings.org_msp_id,
             WrappingKey.from_file(settings.sealing.wrapping_keyset_file),
             Pseudonyms.from_file(settings.pseudonym.key_file),
+            settings.kafka.partitions,
         )
         service = ProjectorService(engine, settings.kafka, projector)
         await stack.enter_async_context(background(service.run(), "projector"))
+        jobs = JobRunner(engine, {JobKind.REPLAY: Replay(engine, projector).do})
+        await stack.enter_async_context(background(jobs.run(), "jobs"))
         checks = {name: _check(holds) for name, holds in service.checks.items()}
         yield Services(projector, Readiness({"database": database_answers(engine), **checks}))
 

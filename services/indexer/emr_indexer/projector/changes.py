@@ -53,9 +53,20 @@ class Ended:
     block: int
 
 
+@dataclass(frozen=True)
+class Parked:
+    """A row of ``parked``: from ``event_id`` on, the events of ``subject`` wait."""
+
+    subject: str
+    event_id: str
+    code: str
+
+
 @dataclass
 class Changes:
-    """Rows by primary key: a later event about the same row replaces the earlier one's."""
+    """Rows by primary key: a later event about the same row replaces the earlier one's.
+
+    ``waiting`` are the events that are to be kept for their parked subjects, by id."""
 
     organizations: dict[str, Row] = field(default_factory=dict)
     emrs: dict[str, Row] = field(default_factory=dict)
@@ -71,6 +82,8 @@ class Changes:
     erased: set[str] = field(default_factory=set)
     refused: list[Refused] = field(default_factory=list)
     resolved: set[str] = field(default_factory=set)
+    parked: dict[str, Parked] = field(default_factory=dict)
+    waiting: dict[str, LedgerEvent] = field(default_factory=dict)
     positions: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     marks: dict[int, BlockMark] = field(default_factory=dict)
 
@@ -98,9 +111,15 @@ WITHOUT_CONTENT: Row = {
 }
 """Columns of a note that come from its content, in a placeholder."""
 
+WITHOUT_DEMOGRAPHICS: Row = dict.fromkeys(("demographics", "family_name", "given_names", "birth_date", "sex"))
+"""The same of an EMR."""
+
 
 class CannotProject(Exception):
-    """An event to which the projection has no answer. Its partition stops there; the text is the code alone."""
+    """A message to which the projection has no answer: its EMR waits, or its partition if the message is about none.
+
+    The text is the code alone.
+    """
 
     def __init__(self, code: Refusal) -> None:
         super().__init__(code.value)

@@ -6,9 +6,10 @@ from prometheus_client import Counter, Gauge, Histogram
 
 EVENTS = Counter("emr_projector_events_total", "Events by what became of them", ["object_type", "outcome"])
 DEAD_LETTERS = Counter("emr_projector_dead_letters_total", "Events that were refused or stopped a partition", ["code"])
-PLACEHOLDERS = Counter("emr_projector_placeholders_total", "Own notes whose content could not be had")
+PLACEHOLDERS = Counter("emr_projector_placeholders_total", "Own notes whose content could not be had at first")
 BLOCK = Gauge("emr_projector_block", "Last block of which everything of the partition is in", ["partition"])
 STOPPED = Gauge("emr_projector_partition_stopped", "1 while the partition waits for a person", ["partition"])
+PARKED = Gauge("emr_projector_parked_emrs", "EMRs that wait for a correction, with everything behind it")
 LAG_MESSAGES = Gauge("emr_projector_lag_messages", "Messages in Kafka that are not projected yet", ["partition"])
 BATCH_SECONDS = Histogram(
     "emr_projector_batch_seconds",

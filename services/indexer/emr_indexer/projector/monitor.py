@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
-from emr_model.ledger.events import PARTITIONS
+from emr_model.ledger.events import Topics
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -25,6 +25,10 @@ LOOK_SECONDS = 2.0
 STUCK_SECONDS = 45.0
 
 log = structlog.get_logger(__name__)
+
+
+class PartitionReleased(Exception):
+    """A person let a partition go on that stopped in this process: its records must come from Kafka once more."""
 
 
 class ConsumerStuck(Exception):
@@ -42,16 +46,25 @@ class Progress:
 class Monitor:
     """``is_connected``: Kafka answered when it was last asked."""
 
-    def __init__(self, engine: AsyncEngine, bootstrap_servers: Sequence[str], topic: str, group: str) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        bootstrap_servers: Sequence[str],
+        topics: Topics,
+        group: str,
+        stopped_here: Collection[int],
+    ) -> None:
+        """``stopped_here`` are the partitions that this process does not read on, as long as it runs."""
         self._engine = engine
+        self._stopped_here = stopped_here
         self._bootstrap_servers = bootstrap_servers
-        self._partitions = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
+        self._partitions = [TopicPartition(topics.events, partition) for partition in range(topics.partitions)]
         self._group = group
         self._watchdog = Watchdog()
         self.is_connected = False
 
     async def run(self) -> None:
-        """Looks again and again; ends only by raising ConsumerStuck."""
+        """Looks again and again; ends only by raising ConsumerStuck or PartitionReleased."""
         while True:
             try:
                 async with admin(self._bootstrap_servers) as client, reader(self._bootstrap_servers) as consumer:
@@ -65,10 +78,14 @@ class Monitor:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _look(self, client: Any, consumer: Any) -> None:
+        stopped_before = set(self._stopped_here)
         async with asyncio.timeout(LOOK_SECONDS * 5):
             progress = await self._progress(client, consumer)
             stopped = await store.stopped_partitions(self._engine)
+            metrics.PARKED.set(await store.count_parked(self._engine))
         self.is_connected = True
+        if released := stopped_before - stopped:
+            raise PartitionReleased(f"partitions {sorted(released)}")
         for partition, lag in progress.lags.items():
             metrics.LAG_MESSAGES.labels(partition).set(lag)
         self._watchdog.saw(progress, stopped, time.monotonic())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from emr_model.ledger import keys
@@ -12,11 +13,12 @@ from emr_model.ledger.events import BlockMark, LedgerEvent
 from emr_model.ledger.values import Access, Disclosure, Emr, End, Event, Life, LifeState, Note, Organization
 
 from emr_indexer.projector import rows
-from emr_indexer.projector.changes import CannotProject, Changes, Refused
-from emr_indexer.projector.contents import Contents, Pseudonyms
+from emr_indexer.projector.changes import WITHOUT_DEMOGRAPHICS, CannotProject, Changes, Parked, Refused, Row
+from emr_indexer.projector.contents import Contents, OpenedNote, Pseudonyms
 from emr_indexer.refusals import Refusal
 
 Position = tuple[int, int, int]
+NOWHERE: Position = (-1, -1, -1)
 
 
 @dataclass
@@ -24,14 +26,29 @@ class State:
     """What is known before an event: of the subjects and partitions at hand, kept up as events are applied.
 
     ``emrs`` are rows of ``care.emr`` without content; ``ended`` the largest ended number by EMR and recipient;
-    ``stopped`` the ids of messages that stopped a partition and were not projected yet.
+    ``parked`` the subjects that wait; ``placeholders`` whole rows of ``care.note`` without content, by EMR and version,
+    and ``without_demographics`` own EMRs without theirs, of those whose content may have come late; ``stopped`` the ids
+    of messages that stopped a partition and were not projected yet, ``skipped`` those that a person gave up.
     """
 
     positions: dict[str, Position] = field(default_factory=dict)
     emrs: dict[str, dict[str, Any]] = field(default_factory=dict)
     ended: dict[tuple[str, str], int] = field(default_factory=dict)
     blocks: dict[int, int] = field(default_factory=dict)
+    parked: set[str] = field(default_factory=set)
+    placeholders: dict[tuple[str, int], Row] = field(default_factory=dict)
+    without_demographics: set[str] = field(default_factory=set)
     stopped: frozenset[str] = frozenset()
+    skipped: frozenset[str] = frozenset()
+
+
+class Effect(StrEnum):
+    """What became of an event."""
+
+    PROJECTED = "projected"
+    REPEATED = "repeated"
+    FILLED = "filled"  # repeated, but with the content that was missing
+    PARKED = "parked"
 
 
 @dataclass(frozen=True)
@@ -53,18 +70,82 @@ class Projection:
             self.state.blocks[partition] = mark.block
             self.changes.marks[partition] = mark
 
-    def event(self, partition: int, event: LedgerEvent) -> bool:
-        """Whether the event was new. Raises CannotProject; nothing of the event is then in ``changes``."""
+    def event(self, partition: int, event: LedgerEvent) -> Effect:
+        """Applies the event, or lets it wait: from the first event on that cannot be applied, its subject is parked.
+
+        Raises CannotProject if a block was left out.
+        """
         if event.block > self.state.blocks.get(partition, -1) + 1:
             raise CannotProject(Refusal.EVENTS_MISSING)
-        if event.position <= self.state.positions.get(event.subject, (-1, -1, -1)):
-            return False
-        refusal = self._apply(event)
+        return self.replay(event)
+
+    def replay(self, event: LedgerEvent) -> Effect:
+        """The same for an event that waited, and so is known to follow on what is in."""
+        if event.position <= self.state.positions.get(event.subject, NOWHERE):
+            return Effect.FILLED if self._fill(event) else Effect.REPEATED
+        if event.subject in self.state.parked:
+            self._wait(event)
+            return Effect.PARKED
+        try:
+            refusal = self._apply(event)
+        except CannotProject as failure:
+            self.park(event, failure.code)
+            return Effect.PARKED
         if refusal is not None:
             self._refuse(event, refusal)
         self.state.positions[event.subject] = event.position
         self.changes.positions[event.subject] = event.position
+        return Effect.PROJECTED
+
+    def park(self, event: LedgerEvent, code: Refusal) -> None:
+        """From this event on, everything about its subject waits."""
+        self.state.parked.add(event.subject)
+        self.changes.parked[event.subject] = Parked(event.subject, event.id, code.value)
+        self._refuse(event, code)
+        self._wait(event)
+
+    def _wait(self, event: LedgerEvent) -> None:
+        """An erasure takes content away even so: what waits would not bring it back."""
+        self.changes.waiting[event.id] = event
+        emr = self.state.emrs.get(event.subject)
+        if emr is not None and emr["owner_msp"] in event.endorsers and _tells_of_erasure(event):
+            self.changes.erase(event.subject)
+
+    def _fill(self, event: LedgerEvent) -> bool:
+        """Whether an event that is in already brings the content that its row lacks."""
+        if event.sealed is None:
+            return False
+        try:
+            match event.fact:
+                case Note() as note:
+                    return self._fill_note(event, note)
+                case Emr() as emr:
+                    return self._fill_demographics(event, emr)
+        except ValueMalformed:
+            pass
+        except CannotProject as failure:
+            self._refuse(event, failure.code)
+        return False
+
+    def _fill_note(self, event: LedgerEvent, fact: Note) -> bool:
+        emr_id, version = event.attributes[0], keys.number(event.attributes[1])
+        row = self.state.placeholders.get((emr_id, version))
+        if row is None or row["sha256"] != fact.sha256 or self.state.emrs[emr_id]["life"] == Life.ERASED:
+            return False
+        opened = self.contents.note(event, fact)
+        if opened is None:
+            return False
+        self._put_note(emr_id, version, {**row, **opened.columns}, opened)
         return True
+
+    def _fill_demographics(self, event: LedgerEvent, fact: Emr) -> bool:
+        emr_id = event.attributes[0]
+        emr = self.state.emrs.get(emr_id)
+        if emr is None or emr_id not in self.state.without_demographics or emr["life"] == Life.ERASED:
+            return False
+        if emr["demographics_sha256"] != fact.sha256 or not _tells_of_demographics(fact):
+            return False
+        return self._put_demographics(event, fact)
 
     def _apply(self, event: LedgerEvent) -> Refusal | None:
         try:
@@ -111,30 +192,44 @@ class Projection:
             return Refusal.OWNER_CHANGED
         if fact.owner not in event.endorsers:
             return Refusal.OWNER_DID_NOT_ENDORSE
-        tells_of_content = fact.event in (Event.EMR_CREATED, Event.DEMOGRAPHICS_UPDATED)
         is_erased = known is not None and known["life"] == Life.ERASED
-        if fact.owner == self.msp_id and tells_of_content and not is_erased:
-            demographics = self.contents.demographics(event, fact)
-            if demographics is not None:
-                self.changes.demographics[emr_id] = {"emr_id": emr_id, **demographics}
+        if fact.owner == self.msp_id and _tells_of_demographics(fact) and not is_erased:
+            self._put_demographics(event, fact)
         self._put_emr(rows.emr(event, fact, known))
         return None
+
+    def _put_demographics(self, event: LedgerEvent, fact: Emr) -> bool:
+        """Whether the content was there. An older revision's goes with it when it was not."""
+        emr_id = event.attributes[0]
+        opened = self.contents.demographics(event, fact)
+        self.changes.demographics[emr_id] = {"emr_id": emr_id, **(opened or WITHOUT_DEMOGRAPHICS)}
+        if opened is None:
+            self.state.without_demographics.add(emr_id)
+        else:
+            self.state.without_demographics.discard(emr_id)
+        return opened is not None
 
     def _note(self, event: LedgerEvent, fact: Note, emr: Mapping[str, Any]) -> Refusal | None:
         if emr["owner_msp"] != self.msp_id:
             return None
         emr_id, version = event.attributes[0], keys.number(event.attributes[1])
         opened = None if emr["life"] == Life.ERASED else self.contents.note(event, fact)
-        self.changes.notes[emr_id, version] = rows.note(event, fact, emr, opened)
-        if opened is not None:
+        self._put_note(emr_id, version, rows.note(event, fact, emr, opened), opened)
+        return None
+
+    def _put_note(self, emr_id: str, version: int, row: Row, opened: OpenedNote | None) -> None:
+        self.changes.notes[emr_id, version] = row
+        if opened is None:
+            self.state.placeholders[emr_id, version] = row
+        else:
+            self.state.placeholders.pop((emr_id, version), None)
             for position, concept in enumerate(opened.conditions):
                 self.changes.conditions[emr_id, version, position] = rows.concept(emr_id, version, position, concept)
             for position, concept in enumerate(opened.medications):
                 self.changes.medications[emr_id, version, position] = rows.concept(emr_id, version, position, concept)
             pseudonym = self.pseudonyms.of(emr_id, opened.year)
-            row = {"emr_id": emr_id, "period": opened.year, "pseudonym": pseudonym}
-            self.changes.pseudonyms[emr_id, opened.year] = row
-        return None
+            by_year = {"emr_id": emr_id, "period": opened.year, "pseudonym": pseudonym}
+            self.changes.pseudonyms[emr_id, opened.year] = by_year
 
     def _access(self, event: LedgerEvent, fact: Access, emr: Mapping[str, Any]) -> Refusal | None:
         emr_id, recipient_msp = event.attributes
@@ -166,3 +261,14 @@ class Projection:
 
     def _refuse(self, event: LedgerEvent, code: Refusal) -> None:
         self.changes.refused.append(Refused.by_projector(event, code))
+
+
+def _tells_of_demographics(fact: Emr) -> bool:
+    return fact.event in (Event.EMR_CREATED, Event.DEMOGRAPHICS_UPDATED)
+
+
+def _tells_of_erasure(event: LedgerEvent) -> bool:
+    try:
+        return isinstance(event.fact, LifeState) and event.fact.state is Life.ERASED
+    except ValueMalformed:
+        return False

@@ -1,4 +1,7 @@
-"""Batches of messages into rows, at least once and without a gap: a partition that cannot go on stops, and says so."""
+"""Batches of messages into rows, at least once and without a gap.
+
+An EMR that cannot go on is parked and everyone else goes on; what is about no EMR stops its partition, and says so.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,17 @@ from dataclasses import dataclass, field
 import structlog
 from emr_common.sealing import WrappingKey
 from emr_model.ledger.codec import ValueMalformed
-from emr_model.ledger.events import BlockMark, LedgerEvent, Message, decode
+from emr_model.ledger.events import PARTITIONS, BlockMark, LedgerEvent, Message, decode, partition_of
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from emr_indexer.postgres import persistently
 from emr_indexer.projector import metrics, store
 from emr_indexer.projector.changes import CannotProject, Changes, Refused
 from emr_indexer.projector.contents import Contents, Pseudonyms
-from emr_indexer.projector.projection import Projection
+from emr_indexer.projector.projection import NOWHERE, Effect, Projection
 from emr_indexer.refusals import Refusal
+
+REPLAYED_AT_ONCE = 100
 
 log = structlog.get_logger(__name__)
 
@@ -53,14 +58,32 @@ class Outcome:
     events: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
-class Projector:
-    """Projects for one hospital. One call at a time."""
+@dataclass(frozen=True)
+class Replayed:
+    """``events`` that waited are in now; ``parked`` says whether some still wait."""
 
-    def __init__(self, engine: AsyncEngine, msp_id: str, wrapping: WrappingKey, pseudonyms: Pseudonyms) -> None:
+    events: int
+    parked: bool
+
+
+class Projector:
+    """Projects for one hospital. One call of ``project`` at a time."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        msp_id: str,
+        wrapping: WrappingKey,
+        pseudonyms: Pseudonyms,
+        partitions: int = PARTITIONS,
+        locks: int = store.PARTITION_LOCKS,
+    ) -> None:
         self._engine = engine
         self._msp_id = msp_id
         self._wrapping = wrapping
         self._pseudonyms = pseudonyms
+        self._partitions = partitions
+        self._locks = locks
         self.stopped: dict[int, Stop] = {}
         self.is_waiting_for_database = False
 
@@ -81,6 +104,69 @@ class Projector:
         metrics.BATCH_MESSAGES.observe(len(records))
         metrics.BATCH_SECONDS.observe(time.monotonic() - started)
         return done
+
+    async def replay_all(self) -> None:
+        """Tries everything that is parked: this may be a projector that knows better."""
+
+        async def parked() -> set[str]:
+            async with self._engine.connect() as connection:
+                return await store.parked_subjects(connection)
+
+        for subject in sorted(await persistently(parked)):
+            await self.replay(subject)
+
+    async def replay(self, subject: str) -> Replayed:
+        """Applies what waits for a parked subject, in order, up to the next event that cannot be applied.
+
+        Safe beside a projector at work, and to be repeated. A Postgres that fails is waited for.
+        """
+        replayed = Replayed(0, parked=True)
+        while True:
+            try:
+                step, went_on = await self._replay_some(subject, REPLAYED_AT_ONCE)
+            except Exception as error:
+                log.error("replay_failed", exc_info=error)
+                step, went_on = await self._replay_one(subject)
+            replayed = Replayed(replayed.events + step.events, step.parked)
+            if not went_on:
+                return replayed
+
+    async def _replay_one(self, subject: str) -> tuple[Replayed, bool]:
+        """The next event alone: a mistake of the projector's own is about it, or not about it."""
+        try:
+            return await self._replay_some(subject, 1)
+        except Exception as error:
+            log.error("event_failed", exc_info=error)
+            return await self._replay_some(subject, 1, fail_with=Refusal.PROJECTION_FAILED)
+
+    async def _replay_some(self, subject: str, limit: int, fail_with: Refusal | None = None) -> tuple[Replayed, bool]:
+        """One committed transaction; also says whether there is more to try."""
+
+        async def transact() -> tuple[Replayed, bool]:
+            async with self._engine.begin() as connection:
+                await store.lock_partitions(connection, [partition_of(subject, self._partitions)], self._locks)
+                return await self._replay_in(connection, subject, limit, fail_with)
+
+        return await persistently(transact)
+
+    async def _replay_in(
+        self, connection: AsyncConnection, subject: str, limit: int, fail_with: Refusal | None
+    ) -> tuple[Replayed, bool]:
+        events = await store.waiting(connection, subject, limit)
+        changes = Changes()
+        projection = await self._projection(connection, events, set(), changes)
+        projection.state.parked.discard(subject)
+        done: list[LedgerEvent] = []
+        for event in events:
+            if fail_with is not None:
+                projection.park(event, fail_with)
+            elif projection.replay(event) is not Effect.PARKED:
+                done.append(event)
+                continue
+            break
+        await store.write(connection, changes)
+        is_free = await store.release(connection, subject, done)
+        return Replayed(len(done), parked=not is_free), not is_free and subject not in projection.state.parked
 
     async def _project_all(self, records: Sequence[Record]) -> list[Record]:
         """All in one transaction; if a mistake makes it fail, one by one, to find the record that it is about."""
@@ -122,9 +208,10 @@ class Projector:
     ) -> Outcome:
         messages = [(record, _read(record)) for record in records]
         partitions = {record.partition for record in records}
-        await store.lock_partitions(connection, partitions)
+        await store.lock_partitions(connection, partitions, self._locks)
         outcome = Outcome()
-        projection = await self._projection(connection, messages, partitions, outcome.changes)
+        events = [message for _, message in messages if isinstance(message, LedgerEvent)]
+        projection = await self._projection(connection, events, partitions, outcome.changes)
         for record, message in messages:
             if all(stop.record.partition != record.partition for stop in outcome.stops):
                 self._step(projection, record, message, fail_with, outcome)
@@ -134,21 +221,16 @@ class Projector:
     async def _projection(
         self,
         connection: AsyncConnection,
-        messages: Sequence[tuple[Record, Message | None]],
+        events: Sequence[LedgerEvent],
         partitions: set[int],
         changes: Changes,
     ) -> Projection:
-        events = [message for _, message in messages if isinstance(message, LedgerEvent)]
-        subjects = {event.subject for event in events}
-        sealed = {event.subject for event in events if event.sealed is not None}
-        keys = await store.wrapped_keys(connection, sealed)
-        return Projection(
-            self._msp_id,
-            Contents(self._msp_id, self._wrapping, keys),
-            self._pseudonyms,
-            await store.load_state(connection, subjects, partitions),
-            changes,
-        )
+        state = await store.load_state(connection, {event.subject for event in events}, partitions)
+        sealed = [event for event in events if event.sealed is not None]
+        repeated = {event.subject for event in sealed if event.position <= state.positions.get(event.subject, NOWHERE)}
+        await store.load_placeholders(connection, state, repeated)
+        keys = await store.wrapped_keys(connection, {event.subject for event in sealed})
+        return Projection(self._msp_id, Contents(self._msp_id, self._wrapping, keys), self._pseudonyms, state, changes)
 
     def _step(
         self,
@@ -159,9 +241,12 @@ class Projector:
         outcome: Outcome,
     ) -> None:
         try:
-            if fail_with is not None:
+            if fail_with is None:
+                _project(projection, record, message, outcome)
+            elif isinstance(message, LedgerEvent):
+                projection.park(message, fail_with)
+            else:
                 raise CannotProject(fail_with)
-            _project(projection, record, message, outcome)
             outcome.done.append(record)
         except CannotProject as failure:
             outcome.changes.refused.append(_stopping(record, message, failure.code))
@@ -175,6 +260,8 @@ class Projector:
             log.critical(
                 "partition_stopped", partition=stop.record.partition, offset=stop.record.offset, code=stop.code.value
             )
+        for parked in outcome.changes.parked.values():
+            log.critical("emr_parked", event_id=parked.event_id, code=parked.code)
         _count(outcome)
         return outcome.done
 
@@ -192,9 +279,9 @@ def _project(projection: Projection, record: Record, message: Message | None, ou
         case BlockMark():
             projection.mark(record.partition, message)
         case LedgerEvent():
-            is_new = projection.event(record.partition, message)
-            outcome.events[message.object_type.value, "projected" if is_new else "repeated"] += 1
-        case _:
+            effect = projection.event(record.partition, message)
+            outcome.events[message.object_type.value, effect.value] += 1
+        case _ if record.id not in projection.state.skipped:
             raise CannotProject(Refusal.MESSAGE_MALFORMED)
     event_id = message.id if isinstance(message, LedgerEvent) else record.id
     if event_id in projection.state.stopped:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import structlog
 from emr_common.settings import KafkaSettings
-from emr_model.ledger.events import Topics
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from emr_indexer.kafka import ensure_topics
@@ -38,12 +37,16 @@ class ProjectorService:
         }
 
     async def run(self) -> None:
-        """Until cancelled. Raises when the consumer stands still or fails: the process must begin anew then."""
-        generation = await persistently(lambda: store.prepare(self._engine))
-        topics = Topics(self._kafka.topic_prefix)
+        """Until cancelled. Raises when the consumer stands still or fails, or when a person let a stopped partition go
+        on: the process must begin anew then.
+        """
+        topics = self._kafka.topics
+        generation = await persistently(lambda: store.prepare(self._engine, topics.partitions))
+        await self._projector.replay_all()
         await ensure_topics(self._kafka.bootstrap_servers, topics)
         group = f"{self._kafka.topic_prefix}.projector.{generation}"
-        self._monitor = Monitor(self._engine, self._kafka.bootstrap_servers, topics.events, group)
+        stopped_here = self._projector.stopped.keys()
+        self._monitor = Monitor(self._engine, self._kafka.bootstrap_servers, topics, group, stopped_here)
         handlers = Handlers(self._projector.project, DeadLetters(self._engine).keep, self._projector.resume)
         worker = Worker(self._kafka, group, handlers)
         async with worker.running():

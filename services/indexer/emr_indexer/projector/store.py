@@ -6,33 +6,45 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from emr_model.ledger.events import PARTITIONS, BlockMark
+from emr_model.ledger.events import PARTITIONS, BlockMark, LedgerEvent, decode, encode
+from emr_model.ledger.values import Life
 from emr_readmodel import care, hospital
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from emr_indexer.projector.changes import WITHOUT_CONTENT, Changes, Ended, Refused, Row
+from emr_indexer.projector.changes import WITHOUT_CONTENT, WITHOUT_DEMOGRAPHICS, Changes, Ended, Parked, Refused, Row
 from emr_indexer.projector.projection import Position, State
+from emr_indexer.refusals import PARKING, Refusal
 
 PARTITION_LOCKS = 0x454D5203
 """First half of the advisory locks that keep two projectors off one partition: one may not know yet that it lost it."""
 
-_CONTENT_COLUMNS = frozenset({"demographics", "family_name", "given_names", "birth_date", "sex"})
+_CONTENT_COLUMNS = frozenset(WITHOUT_DEMOGRAPHICS)
 _ENDING_COLUMNS = frozenset({"ended_at", "ended_by", "ended_why", "ending"})
 
 
-async def prepare(engine: AsyncEngine) -> str:
-    """Gives every partition a position, so that as_of_block is the least over all, and returns the generation."""
+async def prepare(engine: AsyncEngine, partitions: int = PARTITIONS) -> str:
+    """Gives every partition a position, so that as_of_block is the least over all, and returns the generation.
+
+    When the topic has another number of partitions than before, all begin anew: what is in already is known by the
+    positions of EMRs.
+    """
     async with engine.begin() as connection:
-        rows = [{"partition": partition, "block": -1} for partition in range(PARTITIONS)]
-        await connection.execute(insert(care.position).on_conflict_do_nothing(), rows)
+        await lock_partitions(connection, range(partitions))
+        known = set(await connection.scalars(sa.select(care.position.c.partition)))
+        if known != set(range(partitions)):
+            await connection.execute(sa.delete(care.position))
+            rows = [{"partition": partition, "block": -1} for partition in range(partitions)]
+            await connection.execute(insert(care.position), rows)
         generation: str = (await connection.scalars(sa.select(care.generation.c.id))).one()
         return generation
 
 
-async def lock_partitions(connection: AsyncConnection, partitions: Iterable[int]) -> None:
+async def lock_partitions(
+    connection: AsyncConnection, partitions: Iterable[int], locks_of: int = PARTITION_LOCKS
+) -> None:
     """Until the end of the transaction; in one order, so that two projectors never wait for each other."""
-    locks = [sa.func.pg_advisory_xact_lock(PARTITION_LOCKS, partition) for partition in sorted(partitions)]
+    locks = [sa.func.pg_advisory_xact_lock(locks_of, partition) for partition in sorted(partitions)]
     await connection.execute(sa.select(*locks))
 
 
@@ -43,8 +55,55 @@ async def load_state(connection: AsyncConnection, subjects: Collection[str], par
         emrs=await _emrs(connection, subjects),
         ended=await _ended(connection, subjects),
         blocks=await _blocks(connection, partitions),
+        parked=await parked_subjects(connection, subjects),
         stopped=await _stopped(connection, partitions),
+        skipped=await _skipped(connection, partitions),
     )
+
+
+async def load_placeholders(connection: AsyncConnection, state: State, emr_ids: Collection[str]) -> None:
+    """Completes the state for events that come a second time with content."""
+    if not emr_ids:
+        return
+    table = care.note
+    query = sa.select(table).where(table.c.emr_id.in_(emr_ids), table.c.content.is_(None))
+    for row in (await connection.execute(query)).mappings():
+        state.placeholders[row["emr_id"], row["version"]] = dict(row)
+    alive = sa.and_(care.emr.c.emr_id.in_(emr_ids), care.emr.c.life != Life.ERASED.value)
+    query_emrs = sa.select(care.emr.c.emr_id).where(alive, care.emr.c.demographics.is_(None))
+    state.without_demographics.update(await connection.scalars(query_emrs))
+
+
+async def parked_subjects(connection: AsyncConnection, subjects: Collection[str] | None = None) -> set[str]:
+    """Those of ``subjects`` that wait, or all that do."""
+    query = sa.select(care.parked.c.subject)
+    if subjects is not None:
+        query = query.where(care.parked.c.subject.in_(subjects))
+    return set(await connection.scalars(query))
+
+
+async def waiting(connection: AsyncConnection, subject: str, limit: int) -> list[LedgerEvent]:
+    """The first events that wait for the subject, in order. Its partition's lock must be held."""
+    table = care.parked_event.c
+    query = sa.select(table.message).where(table.subject == subject).order_by(table.block, table.tx, table.write)
+    found = [decode(message) for message in await connection.scalars(query.limit(limit))]
+    return [event for event in found if isinstance(event, LedgerEvent)]
+
+
+async def release(connection: AsyncConnection, subject: str, events: Sequence[LedgerEvent]) -> bool:
+    """Drops events that are in now. Whether nothing waits any more; then the subject is no longer parked."""
+    table = care.parked_event.c
+    is_in = sa.and_(table.subject == subject, table.event_id.in_([event.id for event in events]))
+    await connection.execute(sa.delete(care.parked_event).where(is_in))
+    letter = care.dead_letter.c
+    of_these = sa.and_(letter.event_id.in_([event.id for event in events]), letter.stage == "projector")
+    stood = sa.and_(of_these, letter.code.in_(PARKING), letter.resolved_at.is_(None))
+    await connection.execute(sa.update(care.dead_letter).where(stood).values(resolved_at=sa.func.now()))
+    left = await connection.scalar(sa.select(sa.func.count()).where(table.subject == subject))
+    if left:
+        return False
+    await connection.execute(sa.delete(care.parked).where(care.parked.c.subject == subject))
+    return True
 
 
 async def _positions(connection: AsyncConnection, subjects: Collection[str]) -> dict[str, Position]:
@@ -78,6 +137,14 @@ async def _stopped(connection: AsyncConnection, partitions: Collection[int]) -> 
     return frozenset(await connection.scalars(sa.select(table.event_id).where(waits)))
 
 
+async def _skipped(connection: AsyncConnection, partitions: Collection[int]) -> frozenset[str]:
+    """Ids of records that are no messages and that a person has given up."""
+    table = care.dead_letter.c
+    given_up = sa.and_(table.stops_partition, table.resolved_at.is_not(None), table.partition.in_(partitions))
+    malformed = table.code == Refusal.MESSAGE_MALFORMED.value
+    return frozenset(await connection.scalars(sa.select(table.event_id).where(given_up, malformed)))
+
+
 async def wrapped_keys(connection: AsyncConnection, emr_ids: Collection[str]) -> dict[str, bytes]:
     table = hospital.emr_key.c
     query = sa.select(table.emr_id, table.wrapped_keyset).where(table.emr_id.in_(emr_ids))
@@ -99,6 +166,7 @@ async def write(connection: AsyncConnection, changes: Changes) -> None:
     await _put(connection, care.disclosure, changes.disclosures.values())
     await _erase(connection, changes.erased)
     await put_dead_letters(connection, changes.refused)
+    await _park(connection, changes.parked.values(), changes.waiting.values())
     await _resolve(connection, changes.resolved)
     await _put_positions(connection, changes.positions)
     await _put_marks(connection, changes.marks)
@@ -163,6 +231,36 @@ async def _erase(connection: AsyncConnection, emr_ids: Collection[str]) -> None:
         await connection.execute(sa.delete(table).where(table.c.emr_id.in_(emr_ids)))
 
 
+async def _park(connection: AsyncConnection, parked: Collection[Parked], waiting: Collection[LedgerEvent]) -> None:
+    if parked:
+        statement = insert(care.parked)
+        changed = {name: statement.excluded[name] for name in ("event_id", "code")}
+        statement = statement.on_conflict_do_update(index_elements=["subject"], set_=changed)
+        await connection.execute(statement, [vars(each) for each in parked])
+    if waiting:
+        statement = insert(care.parked_event)
+        longer = sa.func.octet_length(statement.excluded.message) > sa.func.octet_length(care.parked_event.c.message)
+        statement = statement.on_conflict_do_update(
+            index_elements=list(care.parked_event.primary_key),
+            set_={"message": statement.excluded.message},
+            where=longer,  # it came again, with the content that was missing
+        )
+        await connection.execute(statement, [_parked_event(each) for each in waiting])
+
+
+def _parked_event(event: LedgerEvent) -> dict[str, Any]:
+    block, tx, write_number = event.position
+    return {
+        "subject": event.subject,
+        "block": block,
+        "tx": tx,
+        "write": write_number,
+        "event_id": event.id,
+        "object_type": event.object_type.value,
+        "message": encode(event),
+    }
+
+
 async def put_dead_letters(connection: AsyncConnection, refused: Sequence[Refused]) -> None:
     """Each once: a repetition keeps the time of the first and stands again if it was resolved."""
     if not refused:
@@ -219,6 +317,11 @@ async def _put_marks(connection: AsyncConnection, marks: Mapping[int, BlockMark]
     )
     rows = [{"partition": partition, "block": mark.block, "marked_at": mark.at} for partition, mark in marks.items()]
     await connection.execute(statement, rows)
+
+
+async def count_parked(engine: AsyncEngine) -> int:
+    async with engine.connect() as connection:
+        return (await connection.scalars(sa.select(sa.func.count()).select_from(care.parked))).one()
 
 
 async def stopped_partitions(engine: AsyncEngine) -> frozenset[int]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import faust
 from emr_common.settings import KafkaSettings
-from emr_model.ledger.events import MAX_RECORD_BYTES, Topics
+from emr_model.ledger.events import MAX_RECORD_BYTES
 
 from emr_indexer.projector.projector import Record
 
@@ -46,7 +46,7 @@ class Worker:
     """``failure`` is set, and the worker of no more use, once a handler raised."""
 
     def __init__(self, settings: KafkaSettings, group: str, handlers: Handlers) -> None:
-        self._topics = Topics(settings.topic_prefix)
+        self._topics = settings.topics
         self._handlers = handlers
         self._folder = tempfile.TemporaryDirectory(prefix="emr-projector-")  # faust wants one; nothing is kept in it
         self._app = _application(settings, group, self._folder.name)

@@ -12,7 +12,6 @@ import structlog
 from emr_common.foundation import database
 from emr_common.readiness import Readiness, database_answers
 from emr_common.settings import LedgerSettings
-from emr_model.ledger.events import Topics
 from hlf.blocks import Block, Checkpoint
 from hlf.deliver import follow
 from hlf.errors import DeliverError
@@ -47,7 +46,7 @@ async def bootstrap(settings: RelaySettings) -> AsyncIterator[Services]:
         source = await stack.enter_async_context(_blocks(settings.ledger, signer))
         relay = Relay(
             engine,
-            Kafka(settings.kafka.bootstrap_servers, Topics(settings.kafka.topic_prefix)),
+            Kafka(settings.kafka.bootstrap_servers, settings.kafka.topics),
             settings.ledger.channel,
             source.after,
             BlockReader(settings.ledger.channel, settings.ledger.chaincode, settings.org_msp_id),

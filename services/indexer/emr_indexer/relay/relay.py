@@ -16,9 +16,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from emr_indexer.kafka import ensure_topics, producer
+from emr_indexer.leadership import RELAY_LOCK, Leadership, LeadershipLost, lead
 from emr_indexer.relay import metrics
 from emr_indexer.relay.facts import BlockReader
-from emr_indexer.relay.leadership import Leadership, LeadershipLost, lead
 from emr_indexer.relay.resume import last_relayed
 from emr_indexer.relay.stages import BlockSource, Stages
 
@@ -63,7 +63,7 @@ class Relay:
         waits = jittered(0.1, LONGEST_WAIT_SECONDS)
         while self.state is not RelayState.HALTED:
             try:
-                async with lead(self._engine, self._stand_by) as leadership:
+                async with lead(self._engine, RELAY_LOCK, self._stand_by) as leadership:
                     await self._lead(leadership)
             except* PASSING as failures:
                 self._interrupted(failures)

@@ -62,7 +62,7 @@ class Stages:
             waiting = await _take_all(incoming_facts)
             messages = [message for facts in waiting for message in facts.messages]
             letters = [letter for facts in waiting for letter in facts.dead_letters]
-            await send_in_order(self._producer, self._topics.events, messages)
+            await send_in_order(self._producer, self._topics, messages)
             for letter in letters:
                 await self._producer.send_and_wait(self._topics.dead_letters, encode(letter), letter.id.encode(), 0)
             await self._acknowledge(waiting)

@@ -1,4 +1,4 @@
-"""One active relay a hospital, by an advisory lock in its Postgres. The others stand by.
+"""One process of a kind at a time, by an advisory lock in the hospital's Postgres. The others stand by.
 
 The lock is the session's: it is free as soon as the holder, or its connection, is gone. A holder that does not notice
 at once does no harm, because events carry ids and their consumers know repetitions.
@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 RELAY_LOCK = 0x454D5202
+JOB_LOCK = 0x454D5204
 ASK_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
@@ -42,20 +43,22 @@ class Leadership:
 
 
 @asynccontextmanager
-async def lead(engine: AsyncEngine, on_standby: Callable[[], None]) -> AsyncIterator[Leadership]:
-    """Waits, for ever if need be, until this process is the hospital's only relay; ``on_standby`` hears of waiting."""
+async def lead(
+    engine: AsyncEngine, lock: int, on_standby: Callable[[], None] = lambda: None
+) -> AsyncIterator[Leadership]:
+    """Waits, for ever if need be, until this process alone holds ``lock``; ``on_standby`` hears of waiting."""
     async with engine.connect() as pooled:
         connection = await pooled.execution_options(isolation_level="AUTOCOMMIT")
-        while not await _try_lock(connection):
+        while not await _try_lock(connection, lock):
             on_standby()
             await asyncio.sleep(ASK_SECONDS)
-        log.info("relay_leads")
+        log.info("leads", lock=lock)
         try:
             yield Leadership(connection)
         finally:
             await connection.invalidate()  # ends the session, and the lock with it
 
 
-async def _try_lock(connection: AsyncConnection) -> bool:
+async def _try_lock(connection: AsyncConnection, lock: int) -> bool:
     query = sa.text("select pg_try_advisory_lock(:lock)")
-    return bool(await connection.scalar(query, {"lock": RELAY_LOCK}))
+    return bool(await connection.scalar(query, {"lock": lock}))
