@@ -14,6 +14,7 @@ from emr_network.ports import PortTaken
 from emr_network.topology import TopologyError
 from hlf.errors import HlfError
 
+from emr_deploy.administration.underway import ChangeUnderWay
 from emr_deploy.bundles import BundleUnreadable, ImportUnfinished
 from emr_deploy.callers import Refused, Unreachable
 from emr_deploy.commands import access, bundles, config, demo, indexer, network, people, queries, running, verify
@@ -36,6 +37,7 @@ EXIT_CODES: dict[type[Exception], int] = {
     PostgresFailed: FAILED,
     KafkaFailed: FAILED,
     HlfError: FAILED,
+    ChangeUnderWay: FAILED,
     StoryBroken: FAILED,
     RowsMissing: FAILED,
     ImportUnfinished: FAILED,

@@ -14,6 +14,7 @@ import binascii
 import secrets
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -128,12 +129,16 @@ class Issuer:
         return jwt.encode({"alg": "ES256", "kid": self._key.kid, "typ": "at+jwt"}, claims, self._key)
 
 
-def create_app(issuers: dict[str, Issuer]) -> FastAPI:
+def create_app(issuers: dict[str, Issuer], join: Callable[[str], Issuer | None] = lambda _: None) -> FastAPI:
+    """`join` looks for a hospital that has come since."""
     app = FastAPI(title="Token issuer for development", docs_url=None, redoc_url=None, openapi_url=None)
 
     def issuer_of(organization: str) -> Issuer:
         if organization not in issuers:
-            raise HTTPException(404)
+            joined = join(organization)
+            if joined is None:
+                raise HTTPException(404)
+            issuers[organization] = joined
         return issuers[organization]
 
     @app.get("/healthz")
@@ -220,7 +225,12 @@ def main() -> None:
     topology = load(home.topology)
     ports = Ports.plan(home.ports, topology)
     issuers = {one.name: Issuer(home, one, issuer_url(ports, one.name)) for one in topology.organizations}
-    uvicorn.run(create_app(issuers), host=HOST, port=ports["issuer"], log_level="warning", access_log=False)
+
+    def join(name: str) -> Issuer | None:
+        found = next((one for one in load(home.topology).organizations if one.name == name), None)
+        return None if found is None else Issuer(home, found, issuer_url(ports, name))
+
+    uvicorn.run(create_app(issuers, join), host=HOST, port=ports["issuer"], log_level="warning", access_log=False)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ from emr_network.material import peer_organization
 from emr_network.ports import HOST, SERVICES, Ports, peer_ports
 from emr_network.topology import Organization, Topology
 
+from emr_deploy.administration.underway import Underway
 from emr_deploy.clients import audience, issuer_url
 from emr_deploy.kafka import Kafka
-from emr_deploy.networks.base import LedgerNetwork, Site
+from emr_deploy.networks.base import LedgerNetwork, Site, chaincode_process
 from emr_deploy.networks.devnet import DevnetNetwork
 from emr_deploy.networks.fabric import FabricNetwork
 from emr_deploy.postgres import Postgres
@@ -44,13 +45,29 @@ def network_of(home: Home, topology: Topology, ports: Ports, say: Say = lambda _
     return FabricNetwork(site, say) if topology.ledger == "fabric" else DevnetNetwork(site)
 
 
-def processes(home: Home, topology: Topology, ports: Ports, instances: dict[str, int]) -> list[Process]:
-    """All of them; `instances` says for `records-a` and the like how many there are when it is not one."""
+def processes(
+    home: Home, topology: Topology, ports: Ports, instances: dict[str, int], change: Underway | None = None
+) -> list[Process]:
+    """All of them; `instances` says for `records-a` and the like how many there are when it is not one. A change that
+    is under way has processes of the network beside those of the topology."""
     return [
-        *network_of(home, topology, ports).processes(),
+        *_network(home, topology, ports, change),
         *_stores(home, ports),
         *(one for organization in topology.organizations for one in _services(home, organization, ports, instances)),
     ]
+
+
+def _network(home: Home, topology: Topology, ports: Ports, change: Underway | None) -> Iterator[Process]:
+    """A newcomer's processes belong to it as soon as its certificates are there."""
+    extended = topology
+    if change is not None and change.kind == "add-org" and change.organization is not None:
+        is_made = peer_organization(home, change.organization).root.exists()
+        if is_made and change.organization not in topology.organizations:
+            extended = topology.with_organization(change.organization)
+    yield from network_of(home, extended, ports).processes()
+    if change is not None and change.chaincode is not None and change.chaincode.slot != topology.chaincode.slot:
+        for organization in topology.organizations:
+            yield chaincode_process(Site(home, topology, ports), organization, change.chaincode)
 
 
 def _stores(home: Home, ports: Ports) -> Iterator[Process]:

@@ -17,6 +17,7 @@ from emr_network.organizations import register_organizations, settle
 from emr_network.ports import Ports
 from emr_network.topology import Ledger, Organization, Topology, load, save
 
+from emr_deploy.administration.underway import underway
 from emr_deploy.kafka import Kafka
 from emr_deploy.networks.base import LedgerNetwork
 from emr_deploy.postgres import Postgres
@@ -61,7 +62,7 @@ class System:
 
     @property
     def processes(self) -> list[Process]:
-        return processes(self.home, self.topology, self.ports, self._instances)
+        return processes(self.home, self.topology, self.ports, self._instances, underway(self.home))
 
     @property
     def network(self) -> LedgerNetwork:
@@ -147,9 +148,33 @@ class System:
         for organization in self.topology.organizations:
             if await Enrolment(self.home, organization, self.ports).enrol_missing():
                 self._say(f"made   identities of {organization.msp_id}: registrar, admin, service")
-        await settle(self.home, self.topology, self.ports)
-        for msp_id in await register_organizations(self.home, self.topology, self.ports):
+        staying = self._without_who_leaves()
+        await settle(self.home, staying, self.ports)
+        for msp_id in await register_organizations(self.home, staying, self.ports):
             self._say(f"made   the entry of {msp_id} on the ledger, with its sealing key")
+
+    def supervise(self) -> None:
+        """Makes processes known to the supervisor that the system has gained, and ends those it has lost."""
+        self.supervisor.start([process.program for process in self.processes])
+
+    async def open_hospital(self, organization: Organization) -> None:
+        """Databases, topics and services of a hospital that has joined; what is there stays."""
+        await asyncio.gather(
+            Postgres(self.home, self.ports).make_databases(self.topology),
+            Kafka(self.home, self.ports).make_topics(topics(organization.name)),
+        )
+        from emr_deploy.administrators import enter_administrators
+
+        await enter_administrators(self.home, self.topology, self.ports)
+        self.supervise()
+        members = [one for one in self.processes if one.organization == organization.name]
+        async with Readiness(self.home, self.ports) as readiness:
+            await self._launch(readiness, members)
+
+    def runs_stores(self) -> bool:
+        """Whether more than the network runs: databases and topics."""
+        running = {one.name for one in self.supervisor.processes() if one.is_running}
+        return {"postgres", "kafka"} <= running
 
     async def start_peers(self, organization: Organization) -> None:
         """Starts a hospital's peers again, and returns once every gateway gets their endorsement."""
@@ -158,6 +183,12 @@ class System:
         async with Readiness(self.home, self.ports) as readiness:
             await readiness.wait(peers, self._say)
         await settle(self.home, self.topology, self.ports)
+
+    def _without_who_leaves(self) -> Topology:
+        change = underway(self.home)
+        if change is None or change.kind != "remove-org" or change.organization not in self.topology.organizations:
+            return self.topology
+        return self.topology.without_organization(change.organization.name)
 
     def down(self) -> bool:
         """Stops everything, services before what they stand on; what it holds stays. False when nothing ran."""

@@ -34,6 +34,9 @@ def write_devnet_config(home: Home, topology: Topology, ports: Ports) -> Path:
             "orderer": {
                 "msp_id": topology.orderer.msp_id,
                 "msp_dir": str(orderer.msp),
+                "listen": ports.address("orderer-1"),
+                "tls_cert": str(node.parent / "tls" / "server.crt"),
+                "tls_key": str(node.parent / "tls" / "server.key"),
                 "signing": {
                     "cert": str(node / "signcerts" / "cert.pem"),
                     "key": str(node / "keystore" / "priv_sk"),
@@ -138,9 +141,17 @@ class DevnetControl:
     def start(self, msp_id: str) -> None:
         self._call("POST", f"/organizations/{msp_id}/start")
 
-    def _call(self, method: str, path: str) -> dict[str, Any]:
+    def open(self, section: dict[str, Any]) -> None:
+        """Opens the peer of a further hospital; returns once it answers. Repeatable."""
+        self._call("POST", "/organizations", section)
+
+    def close(self, msp_id: str) -> None:
+        """Closes a hospital's peer for good; its ledger's files stay."""
+        self._call("DELETE", f"/organizations/{msp_id}")
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         try:
-            answer = httpx.request(method, self.url + path, timeout=CONTROL_TIMEOUT_SECONDS, trust_env=False)
+            answer = httpx.request(method, self.url + path, json=body, timeout=CONTROL_TIMEOUT_SECONDS, trust_env=False)
             answer.raise_for_status()
             content: dict[str, Any] = answer.json() if answer.content else {}
         except (httpx.HTTPError, ValueError) as error:

@@ -31,7 +31,7 @@ class RegistrationFailed(Exception):
 
 async def register_organizations(home: Home, topology: Topology, ports: Ports) -> list[str]:
     """Registers hospitals whose entry is missing or out of date, each by its own administrator."""
-    return [one.msp_id for one in topology.organizations if await _register(home, topology, ports, one)]
+    return [one.msp_id for one in topology.organizations if await register_organization(home, topology, ports, one)]
 
 
 async def settle(home: Home, topology: Topology, ports: Ports) -> None:
@@ -54,7 +54,8 @@ def _is_finding_itself(error: HlfError) -> bool:
     return is_passing(error) or bool(error.unavailable_organizations)
 
 
-async def _register(home: Home, topology: Topology, ports: Ports, organization: Organization) -> bool:
+async def register_organization(home: Home, topology: Topology, ports: Ports, organization: Organization) -> bool:
+    """Registers one hospital, endorsed by all of the topology. False when its entry was up to date."""
     admin = _admin(home, organization, ports)
     profile = _profile(home, organization)
     async with Gateway(endpoints(home, organization, ports)) as gateway:
@@ -62,7 +63,8 @@ async def _register(home: Home, topology: Topology, ports: Ports, organization: 
         if await _published(contract, organization.msp_id) == profile:
             return False
         async with CommitTracker(gateway, admin, topology.channel) as tracker:
-            await _submit(contract, tracker, profile, [one.msp_id for one in topology.organizations])
+            everybody = [one.msp_id for one in topology.organizations]
+            await eventually(lambda: _submit(contract, tracker, profile, everybody), _is_finding_itself)
     return True
 
 

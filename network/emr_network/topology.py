@@ -182,6 +182,11 @@ class Topology(_Section):
         return f"AND({peers})"
 
 
+def organization_of(content: object) -> Organization:
+    """Raises TopologyError."""
+    return _validated(Organization, content, "the hospital")
+
+
 def load(path: Path) -> Topology:
     """Raises TopologyError."""
     try:

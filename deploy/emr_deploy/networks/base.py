@@ -64,6 +64,13 @@ class LedgerNetwork(Protocol):
     async def status(self) -> NetworkStatus:
         """A network that does not run has no peers running."""
 
+    async def open_peers(self, organization: Organization) -> None:
+        """Makes room for the peers of a hospital that joins the running network, where that takes more than their
+        processes. Repeatable. Raises ControlFailed."""
+
+    def close_peers(self, organization: Organization) -> None:
+        """The opposite, for a hospital that has left."""
+
     def stop(self, organization: Organization) -> None:
         """Stops one hospital's peers. Raises ControlFailed or SupervisorFailed."""
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from emr_network.devnet import ControlFailed, DevnetControl, write_ca_config, write_devnet_config
+from emr_network.devnet import ControlFailed, DevnetControl, devnet_member, write_ca_config, write_devnet_config
 from emr_network.topology import Organization
 
 from emr_deploy.networks.base import NetworkStatus, PeerStatus, Site, chaincode_process, development_cas
@@ -57,6 +57,13 @@ class DevnetNetwork:
                 )
             )
         return NetworkStatus(tuple(peers), told.get("calls", {}))
+
+    async def open_peers(self, organization: Organization) -> None:
+        section = devnet_member(self.site.home, self.site.topology, self.site.ports, organization)
+        await asyncio.to_thread(DevnetControl.at(self.site.ports).open, section)
+
+    def close_peers(self, organization: Organization) -> None:
+        DevnetControl.at(self.site.ports).close(organization.msp_id)
 
     def stop(self, organization: Organization) -> None:
         DevnetControl.at(self.site.ports).stop(organization.msp_id)

@@ -12,7 +12,7 @@ from pathlib import Path
 from emr_network.devnet import write_ca_config
 from emr_network.enrolment import Enrolment
 from emr_network.fabric.ca import ca_folder, write_fabric_ca_config
-from emr_network.fabric.channel import endpoint_of
+from emr_network.fabric.channel import FabricChannel, endpoint_of
 from emr_network.fabric.layout import FabricLayout
 from emr_network.fabric.nodes import PeerNode
 from emr_network.fabric.programs import Programs, ProgramsMissing
@@ -87,8 +87,15 @@ class FabricNetwork:
                 self.say(f"made   identities of {organization.msp_id}: registrar, admin, service")
         channel = self.layout.channel()
         await channel.create(channel.genesis(self.site.home.network / "genesis.block"))
-        packages = {one.msp_id: self._package(one) for one in self.site.topology.organizations}
-        await channel.deploy(self.layout.definition(), packages)
+        if not await self._is_deployed(channel):
+            packages = {one.msp_id: self._package(one) for one in self.site.topology.organizations}
+            await channel.deploy(self.layout.definition(), packages)
+
+    async def _is_deployed(self, channel: FabricChannel) -> bool:
+        """Whether this sequence or, while a change is under way, a later one is in force."""
+        chaincode = self.site.topology.chaincode
+        committed = await channel.with_lifecycle(channel.members[0], lambda one: one.committed(chaincode.name))
+        return committed is not None and committed.definition.sequence >= chaincode.sequence
 
     async def status(self) -> NetworkStatus:
         waits = [
@@ -110,6 +117,12 @@ class FabricNetwork:
                 return await asked.height(self.site.topology.channel)
         except (HlfError, OSError):
             return None
+
+    async def open_peers(self, organization: Organization) -> None:
+        """Nothing: they are processes of their own."""
+
+    def close_peers(self, organization: Organization) -> None:
+        """Nothing: they end with their processes."""
 
     def stop(self, organization: Organization) -> None:
         Supervisor(self.site.home).stop(peer_ports(organization))

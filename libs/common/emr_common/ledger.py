@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 from emr_model.ledger.answers import OrganizationList, OrganizationView
 from emr_model.ledger.codec import JsonValue
 from emr_model.ledger.codes import Code
-from emr_model.ledger.functions import Endorsers, Function
+from emr_model.ledger.functions import Function
 from hlf.commits import Commit, CommitTracker
 from hlf.errors import EndorseError, EvaluateError, HlfError, SubmitError, TransactionInvalid
 from hlf.evidence import collect
@@ -22,13 +22,13 @@ from hlf.gateway import Gateway, Transaction
 from hlf.identity import Signer
 
 from emr_common import problems, telemetry
+from emr_common.endorsers import EndorserChoice
 from emr_common.problems import OutcomePending, Problem
 from emr_common.receipts import ReceiptProof, proof_of
 from emr_common.settings import LedgerSettings
 from emr_common.transactions import TransactionStore
 from emr_common.wallet import Caller
 
-MEMBERS_STAY_FRESH_SECONDS = 60.0
 PAGE_SIZE = 100
 LAG_WAITS_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, None)
 PAYLOADS_DIFFER = "ProposalResponsePayloads do not match"
@@ -81,8 +81,7 @@ class Ledger:
         self._tracker = tracker
         self._service = service
         self._transactions = transactions
-        self._members: tuple[str, ...] = ()
-        self._members_read_at = float("-inf")
+        self._choice = EndorserChoice(gateway, service, settings.channel, settings.chaincode)
 
     @property
     def channel(self) -> str:
@@ -131,12 +130,25 @@ class Ledger:
         OutcomePending when nothing is known after ``wait_seconds`` (default: the setting). Who endorses stands in the
         function's ``spec``.
         """
-        signer = _signer(caller)
-        transaction = await self._endorsed(signer, function, _texts(arguments), transient)
-        await self._announce(transaction, _name(caller), function, journal)
-        commit = await self._committed(transaction, function, wait_seconds)
-        self._transactions.settle(commit.transaction_id, commit.validation_name, commit.block_number)
-        return Committed(commit.transaction_id, commit.block_number, transaction.result)
+        endorsers = await self._endorsers(function, arguments)
+        while True:
+            transaction = await self._endorsed(_signer(caller), function, _texts(arguments), transient)
+            await self._announce(transaction, _name(caller), function, journal)
+            try:
+                commit = await self._committed(transaction, function, wait_seconds)
+            except Problem as problem:
+                if problem.code is not Code.TRANSACTION_INVALID:
+                    raise
+                known, endorsers = endorsers, await self._endorsers(function, arguments)
+                if endorsers == known:
+                    raise
+                continue  # nothing took effect, and other hospitals endorse by now
+            self._transactions.settle(commit.transaction_id, commit.validation_name, commit.block_number)
+            return Committed(commit.transaction_id, commit.block_number, transaction.result)
+
+    async def _endorsers(self, function: Function, arguments: Sequence[Argument]) -> tuple[str, ...]:
+        async with _measured(function, "endorsers"):
+            return await self._choice.of(function, _texts(arguments))
 
     async def _endorsed(
         self,
@@ -146,17 +158,24 @@ class Ledger:
         transient: Mapping[str, bytes] | None,
     ) -> Transaction:
         """Waits a little for another hospital's peer that has not committed yet what this one has."""
-        organizations = await self.members() if function.spec.endorsers is Endorsers.ALL else (self.msp_id,)
         contract = self._gateway.contract(signer, self._settings.channel, self._settings.chaincode)
         async with _measured(function, "endorse"):
             for wait_seconds in LAG_WAITS_SECONDS:
                 proposal = contract.propose(
-                    function.wire_name, *arguments, transient=transient, endorsing_organizations=organizations
+                    function.wire_name,
+                    *arguments,
+                    transient=transient,
+                    endorsing_organizations=await self._choice.of(function, arguments),
                 )
                 try:
                     return await proposal.endorse()
                 except EndorseError as error:
-                    if wait_seconds is None or not _may_be_behind(error, self.msp_id):
+                    missing = error.unavailable_organizations
+                    if wait_seconds is None:
+                        raise
+                    if await self._choice.can_do_without(missing, function, arguments):
+                        continue
+                    if not _may_be_behind(error, self.msp_id):
                         raise
                 await asyncio.sleep(wait_seconds)
         raise AssertionError("the last wait is None")
@@ -179,7 +198,8 @@ class Ledger:
                 return await self._tracker.settle(transaction, timeout_seconds=timeout)
             except TransactionInvalid as error:
                 self._transactions.settle(error.transaction_id or "", error.validation_name, error.block_number)
-                self._members_read_at = float("-inf")  # a hospital that has joined since is missed as an endorser
+                if not error.retriable:
+                    self._choice.look_again()
                 raise
             except SubmitError:
                 raise
@@ -202,14 +222,6 @@ class Ledger:
                 raise Problem(Code.TRANSACTION_NOT_FOUND) from error
             raise problems.from_ledger_error(error) from error
         return proof_of(receipt, self.channel, self._settings.chaincode, evidence)
-
-    async def members(self) -> tuple[str, ...]:
-        """MSP ids of all hospitals on the channel, own first, a minute old at most: the endorsers of a write."""
-        if time.monotonic() - self._members_read_at > MEMBERS_STAY_FRESH_SECONDS:
-            found = {one.msp_id for one in await self.organizations()} - {self.msp_id}
-            self._members = (self.msp_id, *sorted(found))
-            self._members_read_at = time.monotonic()
-        return self._members
 
     async def organizations(self) -> list[OrganizationView]:
         """The profiles of all hospitals on the channel. Raises Problem."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -25,6 +24,9 @@ from emr_model.ledger.codes import Code
 from emr_model.ledger.functions import Function, Role
 from emr_readmodel.care import position
 from emr_readmodel.hospital import transaction as table
+from fabric_protos.peer.lifecycle import lifecycle_pb2
+from hlf import policies
+from hlf.admin.lifecycle import ChaincodeDefinition
 from hlf.commits import CommitTracker
 from hlf.gateway import Gateway
 from hlf.identity import SigningIdentity
@@ -63,24 +65,26 @@ class Network:
         return [list(request.endorsing_organizations) for name, request in self.peer.calls if name == "Endorse"]
 
 
-async def organizations(request: Any, context: Any) -> Any:
-    """ListOrganizations, two pages of it."""
-    is_first = b"next" not in request.SerializeToString()
-    names = HOSPITALS[:2] if is_first else HOSPITALS[2:]
-    profile = {
-        "name": "H",
-        "sealingKeys": [],
-        "by": "x",
-        "at": "2026-01-01T00:00:00Z",
-        "event": "organization-registered",
-    }
-    page = {
-        "organizations": [{"mspId": name, "organization": profile} for name in names],
-        "bookmark": "next" if is_first else "",
-    }
-    response = await evaluated(request, context)
-    response.result.payload = json.dumps(page).encode()
-    return response
+def defined(policy: bytes | str, approved: Sequence[str] = HOSPITALS) -> Any:
+    """QueryChaincodeDefinition, with that endorsement policy."""
+    definition = ChaincodeDefinition("emr", "1.0", 1, policy)
+
+    async def answer(request: Any, context: Any) -> Any:
+        response = await evaluated(request, context)
+        response.result.payload = lifecycle_pb2.QueryChaincodeDefinitionResult(
+            sequence=1,
+            version="1.0",
+            validation_parameter=definition.validation_parameter,
+            approvals=dict.fromkeys(approved, True),
+        ).SerializeToString()
+        return response
+
+    return answer
+
+
+ALL = defined(policies.parse("AND('HospitalB.peer','HospitalA.peer','HospitalC.peer')"))
+TWO = defined(policies.parse("AND('HospitalB.peer','HospitalA.peer')"))
+MAJORITY = defined("/Channel/Application/Endorsement")
 
 
 @asynccontextmanager
@@ -98,7 +102,7 @@ async def network(engine: AsyncEngine, *, commit_timeout_seconds: float = 5) -> 
     ):
         chain = Chain()
         await peer.add_block(chain.add([new_envelope(SERVICE)[1]], VALID), ["genesis"])
-        peer.script["Evaluate"] = [organizations, organizations]
+        peer.script["Evaluate"] = [ALL]
         async with CommitTracker(gateway, SERVICE, "care") as tracker:
             ledger = Ledger(settings, gateway, tracker, SERVICE, transactions)
             yield Network(peer, gateway, chain, ledger, transactions, engine)
@@ -152,11 +156,71 @@ async def test_an_evaluation_asks_own_peers_only(net: Network, caller: Caller) -
     assert list(request.target_organizations) == ["HospitalA"]
 
 
-async def test_the_hospitals_are_asked_for_once_a_minute(net: Network, caller: Caller) -> None:
+async def test_the_definition_is_asked_for_once_a_minute(net: Network, caller: Caller) -> None:
     for _ in range(3):
         net.orders_with(VALID)
         await net.ledger.submit(caller, Function.CREATE_EMR)
-    assert net.peer.count("Evaluate") == 2  # two pages
+    assert net.peer.count("Evaluate") == 1
+
+
+def silent(*msp_ids: str) -> Any:
+    details = [(f"{one}:7051", one, "code = Unavailable desc = connection refused") for one in msp_ids]
+    return failing(grpc.StatusCode.ABORTED, "failed to collect enough transaction endorsements", *details)
+
+
+async def test_a_write_that_missed_a_new_hospital_is_endorsed_anew_by_all(net: Network, caller: Caller) -> None:
+    net.peer.script["Evaluate"] = [TWO, ALL]
+    net.orders_with(POLICY_FAILURE)
+    net.orders_with(VALID)
+    committed = await net.ledger.submit(caller, Function.ADD_EMR_NOTE)
+    assert committed.block == 2
+    assert net.endorsers_asked() == [["HospitalA", "HospitalB"], ["HospitalA", "HospitalB", "HospitalC"]]
+
+
+async def test_where_all_endorse_a_silent_hospital_is_named(net: Network, caller: Caller) -> None:
+    net.peer.script["Endorse"] = [silent("HospitalC")]
+    with pytest.raises(Problem) as failure:
+        await net.ledger.submit(caller, Function.ADD_EMR_NOTE)
+    assert failure.value.code is Code.HOSPITAL_UNAVAILABLE
+    assert failure.value.members["hospital"] == "HospitalC"
+
+
+async def test_where_a_majority_suffices_a_write_goes_on_without_a_silent_hospital(
+    net: Network, caller: Caller
+) -> None:
+    net.peer.script["Evaluate"] = [MAJORITY]
+    net.peer.script["Endorse"] = [silent("HospitalC")]
+    for _ in range(2):
+        net.orders_with(VALID)
+        await net.ledger.submit(caller, Function.ADD_EMR_NOTE)
+    without = ["HospitalA", "HospitalB"]
+    assert net.endorsers_asked() == [["HospitalA", "HospitalB", "HospitalC"], without, without]
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "owner"),
+    [
+        (Function.REQUEST_EMR_ACCESS, ("HospitalC", "p", "TREAT"), "HospitalC"),
+        (Function.GET_SHARED_EMR, ("HospitalC", "p", "TREAT"), "HospitalC"),
+        (Function.SHARE_EMR_SNAPSHOT, ("e", "HospitalB", "1", "s"), "HospitalB"),
+    ],
+)
+async def test_no_majority_writes_without_the_hospital_that_it_is_about(
+    net: Network, caller: Caller, function: Function, arguments: tuple[str, ...], owner: str
+) -> None:
+    net.peer.script["Evaluate"] = [MAJORITY]
+    net.peer.script["Endorse"] = [silent(owner)]
+    with pytest.raises(Problem) as failure:
+        await net.ledger.submit(caller, function, *arguments)
+    assert (failure.value.code, failure.value.members["hospital"]) == (Code.HOSPITAL_UNAVAILABLE, owner)
+
+
+async def test_less_than_a_majority_writes_nothing(net: Network, caller: Caller) -> None:
+    net.peer.script["Evaluate"] = [MAJORITY]
+    net.peer.script["Endorse"] = [silent("HospitalB", "HospitalC")]
+    with pytest.raises(Problem) as failure:
+        await net.ledger.submit(caller, Function.ADD_EMR_NOTE)
+    assert failure.value.code is Code.HOSPITAL_UNAVAILABLE
 
 
 async def test_a_lost_race_is_a_conflict_that_may_be_tried_again(net: Network, caller: Caller) -> None:
@@ -170,6 +234,7 @@ async def test_a_lost_race_is_a_conflict_that_may_be_tried_again(net: Network, c
 
 
 async def test_any_other_invalid_transaction_says_so(net: Network, caller: Caller) -> None:
+    net.peer.script["Evaluate"] = [ALL, ALL]
     net.orders_with(POLICY_FAILURE)
     with pytest.raises(Problem) as failure:
         await net.ledger.submit(caller, Function.ADD_EMR_NOTE)

@@ -60,6 +60,10 @@ class PeerAdmin:
         answer = await self._call("qscc", "GetChainInfo", channel.encode(), channel=channel)
         return int(ledger_pb2.BlockchainInfo.FromString(answer).height)
 
+    async def block(self, channel: str, number: int) -> bytes:
+        """A block that the peer has, a serialized `common.Block`. Raises PeerRefused."""
+        return await self._call("qscc", "GetBlockByNumber", channel.encode(), str(number).encode(), channel=channel)
+
     async def config_block(self, channel: str) -> bytes:
         """The newest configuration block that the peer has, a serialized `common.Block`. Raises PeerRefused."""
         return await self._call("cscc", "GetConfigBlock", channel.encode(), channel=channel)

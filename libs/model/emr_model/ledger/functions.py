@@ -46,6 +46,9 @@ class Spec:
     optional: tuple[str, ...] = ()
     transient: str | None = None
     endorsers: Endorsers = Endorsers.ALL
+    endorsed_by: tuple[str, ...] = ()
+    """Arguments that name hospitals whose peers must endorse beside the caller's own, even where a majority suffices:
+    the EMR's owner, and whoever's collection is written."""
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -67,8 +70,9 @@ def _submit(
     optional: tuple[str, ...] = (),
     transient: str | None = None,
     endorsers: Endorsers = Endorsers.ALL,
+    endorsed_by: tuple[str, ...] = (),
 ) -> Spec:
-    return Spec(Kind.SUBMIT, _roles(roles), required, optional, transient, endorsers)
+    return Spec(Kind.SUBMIT, _roles(roles), required, optional, transient, endorsers, endorsed_by)
 
 
 def _roles(roles: frozenset[Role] | Role) -> frozenset[Role]:
@@ -106,7 +110,10 @@ class Function(Enum):
         ),
     )
 
-    REQUEST_EMR_ACCESS = ("RequestEmrAccess", _submit(_STAFF, "ownerMsp", "patientId", "purpose"))
+    REQUEST_EMR_ACCESS = (
+        "RequestEmrAccess",
+        _submit(_STAFF, "ownerMsp", "patientId", "purpose", endorsed_by=("ownerMsp",)),
+    )
     AUTHORIZE_EMR_READING = (
         "AuthorizeEmrReading",
         _submit(Role.HEALTHCENTER, "emrId", "recipientMsp", "version", "recipientKeyId"),
@@ -122,12 +129,23 @@ class Function(Enum):
     REMOVE_EMR_SHARING = ("RemoveEmrSharing", _submit(Role.PATIENT, "recipientMsp", endorsers=Endorsers.OWNER))
     SHARE_EMR_SNAPSHOT = (
         "ShareEmrSnapshot",
-        _submit(Role.SERVICE, "emrId", "recipientMsp", "version", "sha256", transient="snapshot"),
+        _submit(
+            Role.SERVICE,
+            "emrId",
+            "recipientMsp",
+            "version",
+            "sha256",
+            transient="snapshot",
+            endorsed_by=("recipientMsp",),
+        ),
     )
     EXPIRE_SHARING = ("ExpireSharing", _submit(Role.SERVICE, "emrId", "recipientMsp", endorsers=Endorsers.OWNER))
     GET_SHARING = ("GetSharing", _evaluate(_STAFF | {Role.SERVICE, Role.PATIENT}, "emrId", "recipientMsp"))
 
-    GET_SHARED_EMR = ("GetSharedEMR", _submit(Role.PHYSICIAN, "ownerMsp", "patientId", "purpose"))
+    GET_SHARED_EMR = (
+        "GetSharedEMR",
+        _submit(Role.PHYSICIAN, "ownerMsp", "patientId", "purpose", endorsed_by=("ownerMsp",)),
+    )
     READ_SHARED_EMR = ("ReadSharedEmr", _evaluate(Role.PHYSICIAN, "receipt"))
     LIST_PURGEABLE_SNAPSHOTS = (
         "ListPurgeableSnapshots",
