@@ -34,7 +34,10 @@ class Authenticator:
         """Raises Problem TOKEN_INVALID, or IDENTITY_UNKNOWN for a good token of somebody who is not, or no longer,
         enrolled.
         """
-        claims = await self.claims(authorization)
+        return await self.enrolled(await self.claims(authorization))
+
+    async def enrolled(self, claims: Claims) -> Caller:
+        """Never from a cache: a revocation counts for the next request. Raises Problem IDENTITY_UNKNOWN."""
         caller = await self._wallet.find(claims.issuer, claims.subject)
         if caller is None:
             raise Problem(Code.IDENTITY_UNKNOWN)
@@ -51,7 +54,10 @@ class HasAuthenticator(Protocol):
 async def current_caller(request: Request) -> Caller:
     """The enrolled caller of the request, any role."""
     services: HasAuthenticator = request.app.state.services
-    return await services.authenticator.caller(request.headers.get("authorization"))
+    claims: Claims | None = getattr(request.state, "claims", None)  # as ``admission`` has verified it
+    if claims is None:
+        return await services.authenticator.caller(request.headers.get("authorization"))
+    return await services.authenticator.enrolled(claims)
 
 
 CallerDep = Annotated[Caller, Depends(current_caller)]

@@ -18,9 +18,12 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from emr_common import problems, telemetry
-from emr_common.boundary import PREFIX, BodyLimit, Boundary
+from emr_common.admission import Admission
+from emr_common.boundary import PREFIX, Boundary
+from emr_common.connections import BoundedProtocol
 from emr_common.readiness import Readiness
 from emr_common.settings import Settings
+from emr_common.workload import BodyLimit, Workload
 
 DRAIN_SECONDS = 25
 KEEP_ALIVE_SECONDS = 30
@@ -68,6 +71,8 @@ def create_app(
         app.include_router(router, prefix=PREFIX)
     app.include_router(_operations())
     app.add_middleware(BodyLimit, default=settings.http.max_body_bytes, by_route=dict(body_limits or {}))
+    app.add_middleware(Workload)
+    app.add_middleware(Admission, rates=settings.rate)
     app.add_middleware(Boundary)
     problems.install(app)
     return app
@@ -117,6 +122,8 @@ def run(app: FastAPI, settings: Settings) -> None:
         app,
         host=settings.http.host,
         port=settings.http.port,
+        http=BoundedProtocol,
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

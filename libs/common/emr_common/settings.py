@@ -43,6 +43,15 @@ class HttpSettings(Group):
     max_body_bytes: int = Field(default=1024 * 1024, gt=0, description="of every body that has no limit of its own")
 
 
+class RateSettings(Group):
+    """Requests that one process takes of callers; beyond these it answers 429."""
+
+    token_per_second: float = Field(default=100.0, gt=0, description="of one caller, whatever tokens they show")
+    token_burst: int = Field(default=300, ge=1)
+    hospital_per_second: float = Field(default=400.0, gt=0, description="of all callers together")
+    hospital_burst: int = Field(default=1200, ge=1)
+
+
 class LedgerSettings(Group):
     endpoints: CommaSeparated = Field(min_length=1, description="host:port of own peers, the preferred one first")
     channel: str = "care"
@@ -113,6 +122,7 @@ class Settings(BaseSettings):
 
     org_msp_id: str
     http: HttpSettings = HttpSettings()
+    rate: RateSettings = RateSettings()
     ledger: LedgerSettings | None = None
     database: DatabaseSettings | None = None
     kafka: KafkaSettings | None = None

@@ -11,10 +11,11 @@ from fastapi import APIRouter, Path, Request
 from emr_common.auth import CallerDep
 from emr_common.ledger import Ledger
 from emr_common.problems import Problem
+from emr_common.routing import JsonRoute
 from emr_common.transactions import COMMITTED, INVALID, PENDING, Status, TransactionStore
 from emr_common.wallet import Caller
 
-router = APIRouter(tags=["transactions"])
+router = APIRouter(route_class=JsonRoute, tags=["transactions"])
 
 
 class Services(Protocol):

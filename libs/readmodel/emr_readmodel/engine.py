@@ -6,13 +6,14 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 STATEMENT_TIMEOUT_MS = 30_000
+COMMAND_TIMEOUT_SECONDS = 40.0
 
 
 def create(url: str | URL, pool_size: int = 10, *, application_name: str = "careledger") -> AsyncEngine:
     """A pool of at most ``pool_size`` connections, opened when needed. Any ``postgresql…://`` URL is taken.
 
     A query whose caller went away ends in the server within a second (``client_connection_check_interval``); every
-    query ends after 30 s; times come back in UTC.
+    query ends after 30 s, and is given up after 40 s when the server says nothing at all; times come back in UTC.
     """
     return create_async_engine(
         async_url(url),
@@ -23,6 +24,7 @@ def create(url: str | URL, pool_size: int = 10, *, application_name: str = "care
         hide_parameters=True,
         connect_args={
             "timeout": 10,
+            "command_timeout": COMMAND_TIMEOUT_SECONDS,
             "server_settings": {
                 "application_name": application_name,
                 "timezone": "UTC",

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import orjson
 from emr_common.auth import require
 from emr_common.idempotency import Answer, Attempt, IdempotencyKey
+from emr_common.routing import JsonRoute
 from emr_common.wallet import Caller
 from emr_model.ledger.functions import Role
 from emr_model.ledger.sharing import SharingState
@@ -30,7 +31,7 @@ from emr_consent.schemas import (
     SharingsOut,
 )
 
-router = APIRouter(tags=["consent"])
+router = APIRouter(route_class=JsonRoute, tags=["consent"])
 
 Staff = Annotated[Caller, Depends(require(Role.PHYSICIAN, Role.HEALTHCENTER))]
 Healthcenter = Annotated[Caller, Depends(require(Role.HEALTHCENTER))]

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from emr_common.auth import require
 from emr_common.idempotency import Answer, Attempt, IdempotencyKey
+from emr_common.routing import JsonRoute
 from emr_common.wallet import Caller
 from emr_model.ledger.functions import Role
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -16,7 +17,7 @@ from emr_indexer.schemas import DeadLettersOut, JobAcceptedOut, JobOut, Position
 
 Admin = Annotated[Caller, Depends(require(Role.ADMIN))]
 
-router = APIRouter(tags=["indexer"], dependencies=[Depends(require(Role.ADMIN))])
+router = APIRouter(route_class=JsonRoute, tags=["indexer"], dependencies=[Depends(require(Role.ADMIN))])
 
 
 def _services(request: Request) -> Services:

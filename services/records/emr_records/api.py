@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from emr_common.auth import require
 from emr_common.bodies import clinical_json
 from emr_common.idempotency import Answer, Attempt, IdempotencyKey
+from emr_common.routing import JsonRoute
 from emr_common.wallet import Caller
 from emr_model.ledger.functions import Role
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -16,7 +17,7 @@ from emr_records.bodies import bundle_report, expected_version, posted_note
 from emr_records.bootstrap import Services
 from emr_records.schemas import LedgerId, MspId, ReceiptId, Version
 
-router = APIRouter(tags=["records"])
+router = APIRouter(route_class=JsonRoute, tags=["records"])
 
 Physician = Annotated[Caller, Depends(require(Role.PHYSICIAN))]
 Patient = Annotated[Caller, Depends(require(Role.PATIENT))]

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from emr_common.auth import CallerDep, require
 from emr_common.bodies import clinical_body, clinical_body_schema
 from emr_common.idempotency import Answer, Attempt, IdempotencyKey
+from emr_common.routing import JsonRoute
 from emr_common.wallet import Caller
 from emr_model.ledger.functions import Role
 from fastapi import APIRouter, Depends, Request
@@ -30,7 +31,7 @@ from emr_registration.schemas import (
     StaffOut,
 )
 
-router = APIRouter(tags=["registration"])
+router = APIRouter(route_class=JsonRoute, tags=["registration"])
 
 Admin = Annotated[Caller, Depends(require(Role.ADMIN))]
 Healthcenter = Annotated[Caller, Depends(require(Role.HEALTHCENTER))]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from emr_model.clinical.canonical import canonical_bytes, parse, parse_object
 from emr_model.clinical.errors import CanonicalJsonError
-from emr_model.clinical.limits import JSON_MAX_DEPTH
+from emr_model.clinical.limits import JSON_MAX_DEPTH, JSON_MAX_ITEMS, JSON_MAX_MEMBERS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -168,3 +168,21 @@ def _without_fractions(value: Any) -> bool:
     if isinstance(value, (dict, list)):
         return all(_without_fractions(item) for item in (value.values() if isinstance(value, dict) else value))
     return not isinstance(value, Decimal)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_taken"),
+    [
+        (b"[" + b",".join([b"1"] * JSON_MAX_ITEMS) + b"]", True),
+        (b"[" + b",".join([b"1"] * (JSON_MAX_ITEMS + 1)) + b"]", False),
+        (b"{" + b",".join(b'"%d":1' % n for n in range(JSON_MAX_MEMBERS)) + b"}", True),
+        (b"{" + b",".join(b'"%d":1' % n for n in range(JSON_MAX_MEMBERS + 1)) + b"}", False),
+    ],
+    ids=["items at the limit", "an item more", "members at the limit", "a member more"],
+)
+def test_an_object_or_array_has_a_longest(text: bytes, is_taken: bool) -> None:
+    if is_taken:
+        parse(text)
+    else:
+        with pytest.raises(CanonicalJsonError, match="too long"):
+            parse(text)

@@ -1,11 +1,14 @@
 from typing import Any
 
 import pytest
+from emr_model.clinical import validation
+from emr_model.clinical.bundle import Entry
 from emr_model.clinical.canonical import canonical_bytes, parse, parse_object
 from emr_model.clinical.errors import BundleMalformed
 from emr_model.clinical.limits import NOTE_MAX_BYTES
 from emr_model.clinical.note_form import NoteKind, amended_note_id, note_kind
 from emr_model.clinical.notes import BundleReport, NoteContent, notes_from_bundle
+from emr_model.clinical.validation import Validator
 from hypothesis import given
 from hypothesis import strategies as st
 from support.fhir_samples import PATIENT_URL, bundle, encoded, encounter, observation, patient, visit_bundle
@@ -371,3 +374,18 @@ def test_no_shape_of_input_breaks_the_grouping(fields: dict[str, Any], resource_
     hostile = {**fields, "resourceType": resource_type, "status": "finished"}
     report = notes_from_bundle(parse(canonical_bytes(bundle({"urn:x:1": hostile, "urn:x:2": encounter()}))))
     assert len(report.notes) + len(report.refused) + len(report.ignored) >= 1
+
+
+def test_after_thousands_of_mistakes_no_more_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validation, "PROBLEMS_MAX", 3)
+    validator = Validator()
+
+    def reasons(position: int, mistakes: int) -> list[str]:
+        resource = {"resourceType": "Patient", "name": [1] * mistakes}
+        return [problem.reason for problem in validator.problems(Entry(position, "", resource))]
+
+    assert len(reasons(0, 3)) == 3
+    assert reasons(1, 3) == ["too-many-mistakes"]
+    assert Validator().problems(Entry(0, "", {"resourceType": "Patient", "name": [1] * 4}))[0].reason == (
+        "too-many-mistakes"
+    )

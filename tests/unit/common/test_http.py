@@ -10,11 +10,12 @@ from typing import Annotated, Any
 import httpx
 import pytest
 import structlog
-from emr_common import boundary
+from emr_common import workload
 from emr_common.bodies import clinical_body
 from emr_common.http import create_app
 from emr_common.problems import OutcomePending, Problem
 from emr_common.readiness import Readiness
+from emr_common.routing import JsonRoute
 from emr_common.settings import HttpSettings, Settings
 from emr_model.ledger.codes import Code
 from fastapi import APIRouter, Body, FastAPI, Query, Request
@@ -40,7 +41,7 @@ class Clinical(BaseModel):
     patient: dict[str, Any]
 
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 @router.post("/items/{item}")
@@ -143,6 +144,8 @@ HOSTILE: dict[str, tuple[str, str, bytes, Mapping[str, str], Code]] = {
     "no JSON": ("POST", ITEM, b'{"count": %b', JSON, Code.MALFORMED_REQUEST),
     "bytes that are no text": ("POST", ITEM, b'{"count": "\xff\xfe%b"}', JSON, Code.MALFORMED_REQUEST),
     "JSON nested without end": ("POST", ITEM, b"[" * 1900, JSON, Code.MALFORMED_REQUEST),
+    "a key twice": ("POST", ITEM, b'{"count":1,"count":2,"name":"%b"}', JSON, Code.MALFORMED_REQUEST),
+    "NaN": ("POST", ITEM, b'{"count":NaN,"name":"%b"}', JSON, Code.MALFORMED_REQUEST),
     "an empty body": ("POST", ITEM, b"", JSON, Code.VALIDATION_FAILED),
     "a form": ("POST", ITEM, b"a=%b", FORM, Code.UNSUPPORTED_MEDIA_TYPE),
     "a body of no type": ("POST", ITEM, b"%b", {}, Code.UNSUPPORTED_MEDIA_TYPE),
@@ -171,7 +174,7 @@ async def test_hostile_input_is_a_problem_that_does_not_repeat_it(client: httpx.
 async def test_a_chunked_body_is_counted_as_it_comes(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(boundary, "DISCARD_BYTES", 3000)
+    monkeypatch.setattr(workload, "DISCARD_BYTES", 3000)
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -199,7 +202,7 @@ async def test_a_body_within_its_limit_is_read(client: httpx.AsyncClient) -> Non
 async def test_too_many_at_once_are_turned_away_and_health_still_answers(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(boundary, "MAX_IN_PROGRESS", 3)
+    monkeypatch.setattr(workload, "MOST_IN_PROGRESS", 3)
     waiting = [asyncio.create_task(client.post(ITEM, content=slowly(), headers=JSON)) for _ in range(3)]
     await asyncio.sleep(0.05)
     assert problem_of(await client.post(ITEM, json={"count": 1}))["code"] == "OVERLOADED"
@@ -211,7 +214,7 @@ async def test_too_many_at_once_are_turned_away_and_health_still_answers(
 async def test_a_body_that_comes_too_slowly_is_given_up(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(boundary, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(workload, "BODY_SECONDS", 0.1)
     answer = await client.post(ITEM, content=slowly(), headers=JSON)
     assert problem_of(answer)["code"] == "REQUEST_TIMEOUT"
 

@@ -81,6 +81,7 @@ def test_the_vocabulary_is_the_documented_one() -> None:
     documented = {
         "EMR_ORG_MSP_ID",
         *(f"EMR_HTTP__{name}" for name in ("HOST", "PORT", "MAX_BODY_BYTES")),
+        *(f"EMR_RATE__{who}_{what}" for who in ("TOKEN", "HOSPITAL") for what in ("PER_SECOND", "BURST")),
         *(
             f"EMR_LEDGER__{name}"
             for name in ("ENDPOINTS", "CHANNEL", "CHAINCODE", "TLS_CA_FILE", "IDENTITY_DIR", "COMMIT_TIMEOUT_SECONDS")

@@ -13,14 +13,21 @@ from json.encoder import encode_basestring
 from typing import Any, NoReturn, TypeAlias
 
 from emr_model.clinical.errors import CanonicalJsonError
-from emr_model.clinical.limits import JSON_MAX_DEPTH, NUMBER_MAX_CHARACTERS, NUMBER_MAX_EXPONENT
+from emr_model.clinical.limits import (
+    JSON_MAX_DEPTH,
+    JSON_MAX_ITEMS,
+    JSON_MAX_MEMBERS,
+    NUMBER_MAX_CHARACTERS,
+    NUMBER_MAX_EXPONENT,
+)
 
 JsonObject: TypeAlias = dict[str, Any]
 """A JSON object whose values are None, bool, int, Decimal, str, list or another such object."""
 
 
 def parse(data: bytes) -> Any:
-    """The value of strict JSON: no duplicate keys, NaN, lone surrogates, NUL, or nesting beyond ``JSON_MAX_DEPTH``.
+    """The value of strict JSON: no duplicate keys, NaN, lone surrogates, NUL, nesting beyond ``JSON_MAX_DEPTH``, or
+    objects and arrays with more members than ``JSON_MAX_MEMBERS`` and ``JSON_MAX_ITEMS``.
 
     Raises CanonicalJsonError, whose text says what is wrong but nothing of the content.
     """
@@ -110,6 +117,8 @@ def _refuse_what_has_no_canonical_form(value: Any) -> None:
         elif isinstance(item, (dict, list)):
             if depth > JSON_MAX_DEPTH:
                 raise CanonicalJsonError("nested too deeply")
+            if len(item) > (JSON_MAX_MEMBERS if isinstance(item, dict) else JSON_MAX_ITEMS):
+                raise CanonicalJsonError("an object or array is too long")
             if isinstance(item, dict):
                 waiting.extend((key, depth) for key in item)
             waiting.extend((child, depth + 1) for child in (item.values() if isinstance(item, dict) else item))

@@ -20,6 +20,15 @@ TEXT_MAX_CHARACTERS = 60_000
 JSON_MAX_DEPTH = 64
 """Objects and arrays inside each other. The deepest FHIR resource seen has 11."""
 
+JSON_MAX_MEMBERS = 1000
+"""Members of one object. A FHIR resource has fewer than a hundred."""
+
+JSON_MAX_ITEMS = 20_000
+"""Items of one array: a bundle's entries, or what a Provenance is about."""
+
+PROBLEMS_MAX = 2000
+"""Mistakes after which the rest of a bundle is not looked at: each costs far more than the bytes that hold it."""
+
 NUMBER_MAX_CHARACTERS = 64
 """A JSON number's literal. FHIR asks for 18 significant digits."""
 

@@ -17,8 +17,10 @@ from fhir.resources.R4B.resource import Resource
 from pydantic import BaseModel, ValidationError
 
 from emr_model.clinical.bundle import Entry
+from emr_model.clinical.limits import PROBLEMS_MAX
 
 UNKNOWN_TYPE = "unknown"
+TOO_MANY = "too-many-mistakes"
 
 
 @dataclass(frozen=True)
@@ -35,16 +37,26 @@ class ResourceProblem:
 
 
 class Validator:
-    """Validates the entries of one bundle, each at most once: copies of a Practitioner stand in many notes."""
+    """Validates the entries of one bundle, each at most once: copies of a Practitioner stand in many notes.
+
+    After ``PROBLEMS_MAX`` mistakes nothing is looked at any more: every further entry has ``too-many-mistakes``.
+    """
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[ResourceProblem, ...]] = {}
+        self._found = 0
 
     def problems(self, entry: Entry) -> tuple[ResourceProblem, ...]:
         """Empty when the resource validates."""
         if entry.position not in self._known:
-            self._known[entry.position] = tuple(_problems(entry))
+            self._known[entry.position] = self._judged(entry)
+            self._found += len(self._known[entry.position])
         return self._known[entry.position]
+
+    def _judged(self, entry: Entry) -> tuple[ResourceProblem, ...]:
+        if self._found < PROBLEMS_MAX:
+            return tuple(_problems(entry))
+        return (ResourceProblem(entry.position, known_type(entry.resource_type), "", TOO_MANY),)
 
 
 def known_type(name: str) -> str:
@@ -73,6 +85,9 @@ def _judge(model: type[BaseModel], resource: Any) -> Iterator[tuple[str, str]]:
     try:
         accepted = model.model_validate(resource)
     except ValidationError as error:
+        if error.error_count() > PROBLEMS_MAX:
+            yield "", TOO_MANY
+            return
         for item in error.errors(include_url=False, include_context=False, include_input=False):
             yield _field_of(item["loc"], item["type"]), item["type"].replace("_", "-").replace(".", "-")
     except (KeyError, TypeError, ValueError, AttributeError):
