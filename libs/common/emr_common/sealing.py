@@ -13,13 +13,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import structlog
 import tink
+from google.protobuf.message import DecodeError
 from tink import aead, hybrid, json_proto_keyset_format, proto_keyset_format, secret_key_access
+from tink.proto import tink_pb2
 
 Kind = Literal["note", "demographics", "snapshot"]
 
 aead.register()
 hybrid.register()
+
+log = structlog.get_logger(__name__)
 
 
 class SealingFailed(Exception):
@@ -63,16 +68,42 @@ class ContentKey:
 
 
 class WrappingKey:
-    """The hospital's key that wraps keys and other small secrets at rest. A Tink AEAD keyset: rotated by adding a key
-    to it.
+    """The hospital's key that wraps keys and other small secrets at rest. A Tink AEAD keyset; its file may be rotated
+    (``keysets``) while it is in use: a change is seen before the next use.
     """
 
-    def __init__(self, handle: tink.KeysetHandle) -> None:
-        self._aead: aead.Aead = handle.primitive(aead.Aead)
+    def __init__(self, path: Path) -> None:
+        """Raises SealingFailed, OSError."""
+        self._path = path
+        self._seen = _stamp(path)
+        self._take(read_keyset(path))
 
     @classmethod
     def from_file(cls, path: Path) -> WrappingKey:
-        return cls(read_keyset(path))
+        return cls(path)
+
+    def _take(self, handle: tink.KeysetHandle) -> None:
+        self._in_use: aead.Aead = handle.primitive(aead.Aead)
+        self._primary: bytes = handle.keyset_info().primary_key_id.to_bytes(4)
+
+    @property
+    def _aead(self) -> aead.Aead:
+        self._look_again()
+        return self._in_use
+
+    def _look_again(self) -> None:
+        """Keeps what it has when the file is not there or holds something else."""
+        try:
+            if (stamp := _stamp(self._path)) != self._seen:
+                self._take(read_keyset(self._path))
+                self._seen = stamp
+        except (OSError, SealingFailed) as error:
+            log.error("keyset_not_read", failure=type(error).__name__)
+
+    def is_current(self, sealed: bytes) -> bool:
+        """Whether the primary key has sealed it: Tink's output begins with a 1 and the key's id."""
+        self._look_again()
+        return sealed[:5] == b"\x01" + self._primary or _wrapped_by(sealed) == self._primary
 
     def wrap(self, key: ContentKey, emr_id: str) -> bytes:
         wrapped: bytes = proto_keyset_format.serialize_encrypted(key._handle, self._aead, _bound("emr-key", emr_id))
@@ -159,6 +190,19 @@ def read_keyset(path: Path) -> tink.KeysetHandle:
     """Reads a cleartext Tink JSON keyset. Raises SealingFailed if the file holds something else."""
     text = path.read_text(encoding="utf-8")
     return _opened(lambda: json_proto_keyset_format.parse(text, secret_key_access.TOKEN))
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_ino, status.st_size
+
+
+def _wrapped_by(wrapped: bytes) -> bytes:
+    """Id of the key that has wrapped a keyset; empty for other bytes."""
+    try:
+        return bytes(tink_pb2.EncryptedKeyset.FromString(wrapped).encrypted_keyset[1:5])
+    except DecodeError:
+        return b""
 
 
 def _in_the_clear(handle: tink.KeysetHandle) -> str:

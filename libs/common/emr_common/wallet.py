@@ -138,6 +138,33 @@ class Wallet:
         der = private_key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
         return self._keyset.seal(der, USE, enrolment_id)
 
+    async def standing(self, after: str, limit: int) -> list[tuple[str, bytes]]:
+        """Enrolment ids and certificates of identities whose keys are held here, in the order of their ids."""
+        holds_key = sa.and_(wallet.c.revoked_at.is_(None), wallet.c.sealed_private_key.is_not(None))
+        return await self._certificates(holds_key, after, limit)
+
+    async def ended(self, after: str, limit: int) -> list[tuple[str, bytes]]:
+        """As ``standing``, of those that were revoked."""
+        return await self._certificates(wallet.c.revoked_at.is_not(None), after, limit)
+
+    async def _certificates(self, condition: sa.ColumnElement[bool], after: str, limit: int) -> list[tuple[str, bytes]]:
+        some = sa.select(wallet.c.enrolment_id, wallet.c.certificate_pem).where(condition)
+        query = some.where(wallet.c.enrolment_id > after).order_by(wallet.c.enrolment_id).limit(limit)
+        async with self._engine.connect() as connection:
+            return [(row[0], row[1].encode()) for row in await connection.execute(query)]
+
+    async def replace_certificate(self, enrolment_id: str, before: bytes, renewed: bytes) -> bool:
+        """Has the identity act by its renewed certificate from the next request on. False when it was revoked, or
+        renewed by somebody else.
+        """
+        change = sa.update(wallet).where(
+            wallet.c.enrolment_id == enrolment_id,
+            wallet.c.certificate_pem == before.decode(),
+            wallet.c.revoked_at.is_(None),
+        )
+        async with self._engine.begin() as connection:
+            return (await connection.execute(change.values(certificate_pem=renewed.decode()))).rowcount > 0
+
     async def revoke(self, connection: AsyncConnection, enrolment_id: str) -> bool:
         """Ends an identity in the caller's transaction, at once for every instance. False when it was not standing."""
         ended = await connection.execute(

@@ -6,23 +6,31 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from emr_common import retention
 from emr_common.auth import Authenticator
+from emr_common.chores import Chore, chores
 from emr_common.emr_keys import EmrKeys
 from emr_common.foundation import foundation
 from emr_common.idempotency import Idempotency
 from emr_common.ledger import Ledger
 from emr_common.readiness import Readiness
+from emr_common.resealing import EMR_KEYS, WALLET, Resealing
 from emr_common.sealing import WrappingKey
 from emr_common.settings import CaSettings
 from emr_common.transactions import TransactionStore
 from hlf.ca import CaClient
 from hlf.identity import SigningIdentity
 
+from emr_registration import enrolment as enrolments
+from emr_registration import renewal as renewals
 from emr_registration.admission import Admission, Recognition
 from emr_registration.enrolment import Enrolment
 from emr_registration.erasure import Erasure
+from emr_registration.renewal import Renewal
 from emr_registration.settings import RegistrationSettings
 from emr_registration.store import Store
+
+RESEAL_EVERY_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,7 @@ class Services:
     enrolment: Enrolment
     admission: Admission
     erasure: Erasure
+    renewal: Renewal
 
 
 @asynccontextmanager
@@ -48,7 +57,18 @@ async def bootstrap(settings: RegistrationSettings) -> AsyncIterator[Services]:
             settings.pseudonym.key_file.read_bytes().strip(), settings.pseudonym.identifier_systems
         )
         erasure = Erasure(base.ledger, store, enrolment)
-        async with erasure.finishing():
+        renewal = Renewal(ca, base.wallet)
+        keyset = WrappingKey.from_file(settings.wallet.keyset_file)
+        wrapping = WrappingKey.from_file(settings.sealing.wrapping_keyset_file)
+        kept = chores(
+            base.engine,
+            Chore("revocations", enrolments.FINISH_EVERY_SECONDS, enrolment.finish_revocations),
+            Chore("renewal", renewals.EVERY_SECONDS, renewal.renew_due),
+            Chore("resealing-wallet", RESEAL_EVERY_SECONDS, Resealing(base.engine, keyset, WALLET).run),
+            Chore("resealing-emr-keys", RESEAL_EVERY_SECONDS, Resealing(base.engine, wrapping, EMR_KEYS).run),
+            Chore("retention", retention.EVERY_SECONDS, retention.Retention(base.engine).run),
+        )
+        async with erasure.finishing(), kept:
             yield Services(
                 ledger=base.ledger,
                 authenticator=base.authenticator,
@@ -58,6 +78,7 @@ async def bootstrap(settings: RegistrationSettings) -> AsyncIterator[Services]:
                 enrolment=enrolment,
                 admission=Admission(base.ledger, store, enrolment, recognition),
                 erasure=erasure,
+                renewal=renewal,
             )
 
 

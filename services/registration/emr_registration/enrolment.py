@@ -6,8 +6,10 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import structlog
+from cryptography import x509
 from emr_common.problems import Problem
 from emr_common.wallet import AlreadyEnrolled, Caller, Wallet
 from emr_model.ledger.codes import Code
@@ -19,6 +21,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 ROLE_ATTRIBUTE = "emr.role"
 PATIENT_ATTRIBUTE = "emr.patientId"
+PAGE = 200
+FINISH_EVERY_SECONDS = 120.0
 
 log = structlog.get_logger(__name__)
 
@@ -105,6 +109,20 @@ class Enrolment:
             await self._wallet.revoke(connection, enrolment_id)
         await self._revoke_at_ca(enrolment_id)
         log.info("revoked", enrolment_id=enrolment_id)
+
+    async def finish_revocations(self, now: datetime | None = None) -> int:
+        """Revokes at the CA whoever ended here while it was away; how many that were. Raises Problem CA_UNAVAILABLE."""
+        async with _ca_problems():
+            listed = {one.serial_number for one in x509.load_pem_x509_crl(await self._ca.gencrl(self._registrar))}
+        moment, finished, after = now or datetime.now(UTC), 0, ""
+        while page := await self._wallet.ended(after, PAGE):
+            for enrolment_id, certificate_pem in page:
+                certificate = x509.load_pem_x509_certificate(certificate_pem)
+                if certificate.serial_number not in listed and certificate.not_valid_after_utc > moment:
+                    await self._revoke_at_ca(enrolment_id)
+                    finished += 1
+            after = page[-1][0]
+        return finished
 
     async def revoke_certificates(self, enrolment_id: str) -> None:
         """At the CA only, for identities that the wallet no longer has. Repeatable. Raises Problem CA_UNAVAILABLE."""

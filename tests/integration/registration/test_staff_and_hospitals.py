@@ -82,13 +82,31 @@ async def test_a_revoked_certificate_counts_nowhere(
     assert again.status == 200
 
 
-async def ask_directly(stack: Stack, caller: Any) -> None:
+async def test_a_patient_whose_certificate_is_renewed_acts_by_both_with_the_key_that_is_bound(
+    stack: Stack, healthcenter: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient = await stack.patient(healthcenter)
+    async with registration_instance(stack, "a", monkeypatch) as instance:
+        before = await instance.services.enrolment.with_id(patient.enrolment_id)
+        assert await instance.services.renewal.renew(patient.enrolment_id)
+        after = await instance.services.enrolment.with_id(patient.enrolment_id)
+    assert before is not None
+    assert after is not None
+    assert before.certificate_pem != after.certificate_pem
+    for caller in (before, after):
+        await ask_directly(stack, caller, "GetOwnEmr")
+    assert (await stack.call(patient, "records", "GET", "/me/emr")).status == 200
+    requested = await stack.call(patient, "registration", "POST", "/me/erasure-request")
+    assert requested.status == 201
+
+
+async def ask_directly(stack: Stack, caller: Any, function: str = "ListOrganizations") -> None:
     from emr_network.material import peer_organization
 
     certificate = peer_organization(stack.home, stack.hospital("a")).tls_ca_certificate.read_bytes()
     async with Gateway([Endpoint(stack.system.ports.address("peer-a"), certificate)]) as gateway:
         contract = gateway.contract(caller.signer, "care", "emr")
-        await contract.evaluate("ListOrganizations", target_organizations=["HospitalA"])
+        await contract.evaluate(function, target_organizations=["HospitalA"])
 
 
 async def test_revoking_is_for_staff_only(stack: Stack, admin: Actor, healthcenter: Actor) -> None:

@@ -1,0 +1,170 @@
+"""From enrolment through renewal to revocation, with the development CA and official fabric-ca."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from emr_common.problems import Problem
+from emr_common.sealing import WrappingKey, new_wrapping_keyset
+from emr_common.wallet import Caller, Wallet
+from emr_model.ledger.functions import Role
+from emr_registration.enrolment import Enrolment, Person
+from emr_registration.renewal import Renewal, is_due
+from hlf.ca import CaClient
+from hlf.certs import CertificateAuthority, certificate_to_pem, new_private_key
+from hlf.errors import CaError
+from hlf.identity import Identity, SigningIdentity
+from sqlalchemy.ext.asyncio import AsyncEngine
+from support.ca_servers import REGISTRAR, SECRET, Server, ca_server
+
+ISSUER = "https://issuer.example"
+
+
+@dataclass
+class Hospital:
+    ca: CaClient
+    registrar: SigningIdentity
+    wallet: Wallet
+    enrolment: Enrolment
+    renewal: Renewal
+
+    async def patient(self) -> Caller:
+        ids = secrets.token_hex(16), secrets.token_hex(16)
+        return await self.enrolment.enrol(Person(f"s-{secrets.token_hex(8)}", Role.PATIENT, *ids))
+
+    async def found(self, caller: Caller) -> Caller:
+        again = await self.wallet.find_enrolled(caller.enrolment_id)
+        assert again is not None
+        return again
+
+
+@pytest.fixture(scope="module", params=["devnet", "official"])
+def ca(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with ca_server(request.param, tmp_path_factory.mktemp("ca")) as running:
+        yield running
+
+
+@pytest.fixture
+async def hospital(ca: Server, engine: AsyncEngine, tmp_path: Path) -> AsyncIterator[Hospital]:
+    keyset = tmp_path / "wallet.keyset"
+    keyset.write_text(new_wrapping_keyset())
+    async with CaClient(ca.url, ca.tls_ca_pem) as client:
+        registrar = (await client.enroll(REGISTRAR, SECRET)).signing_identity("HospitalA")
+        wallet = Wallet(engine, WrappingKey.from_file(keyset), "HospitalA")
+        enrolment = Enrolment(client, registrar, engine, wallet, ISSUER)
+        yield Hospital(client, registrar, wallet, enrolment, Renewal(client, wallet))
+    async with engine.begin() as connection:
+        await connection.exec_driver_sql("delete from hospital.wallet")
+
+
+def certificate_of(caller: Caller) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(caller.certificate_pem)
+
+
+def nearly_over(caller: Caller) -> datetime:
+    certificate = certificate_of(caller)
+    return certificate.not_valid_after_utc - (certificate.not_valid_after_utc - certificate.not_valid_before_utc) / 4
+
+
+async def test_a_certificate_is_renewed_for_the_same_key_and_person(hospital: Hospital) -> None:
+    patient = await hospital.patient()
+    assert await hospital.renewal.renew_due(nearly_over(patient)) == 1
+    renewed = await hospital.found(patient)
+    before, after = certificate_of(patient), certificate_of(renewed)
+    assert after.serial_number != before.serial_number
+    assert after.public_key() == before.public_key()
+    attributes = Identity("HospitalA", renewed.certificate_pem).attributes
+    assert attributes["emr.role"] == "patient"
+    assert attributes["emr.patientId"] == patient.patient_id
+    assert renewed.signer.certificate_pem == renewed.certificate_pem
+
+
+async def test_the_certificate_from_before_a_renewal_still_counts_at_the_ca(hospital: Hospital) -> None:
+    patient = await hospital.patient()
+    await hospital.renewal.renew(patient.enrolment_id)
+    await hospital.ca.reenroll(patient.signer)
+    await hospital.ca.reenroll((await hospital.found(patient)).signer)
+
+
+async def test_what_is_not_due_is_left_alone(hospital: Hospital) -> None:
+    patient = await hospital.patient()
+    assert await hospital.renewal.renew_due() == 0
+    assert (await hospital.found(patient)).certificate_pem == patient.certificate_pem
+
+
+async def test_a_revoked_identity_is_not_renewed_and_all_its_certificates_are_on_the_list(hospital: Hospital) -> None:
+    patient = await hospital.patient()
+    await hospital.renewal.renew(patient.enrolment_id)
+    renewed = await hospital.found(patient)
+    await hospital.enrolment.revoke(patient.enrolment_id)
+    assert await hospital.renewal.renew_due(nearly_over(patient)) == 0
+    assert not await hospital.renewal.renew(patient.enrolment_id)
+    assert await hospital.wallet.find(ISSUER, patient.subject) is None
+    with pytest.raises(CaError):
+        await hospital.ca.reenroll(renewed.signer)
+    revoked = x509.load_pem_x509_crl(await hospital.ca.gencrl(hospital.registrar))
+    for caller in (patient, renewed):
+        assert revoked.get_revoked_certificate_by_serial_number(certificate_of(caller).serial_number) is not None
+
+
+async def test_a_revocation_during_a_renewal_wins(hospital: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
+    patient = await hospital.patient()
+    reenroll = hospital.ca.reenroll
+
+    async def revoked_meanwhile(*given: object, **named: object) -> object:
+        answer = await reenroll(*given, **named)  # type: ignore[arg-type]
+        await hospital.enrolment.revoke(patient.enrolment_id)
+        return answer
+
+    monkeypatch.setattr(hospital.ca, "reenroll", revoked_meanwhile)
+    assert not await hospital.renewal.renew(patient.enrolment_id)
+    assert (await hospital.found(patient)).held_signer is None
+
+
+async def test_a_revocation_that_the_ca_has_missed_is_made_good(
+    hospital: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient, other = await hospital.patient(), await hospital.patient()
+
+    async def is_away(*_: object, **__: object) -> object:
+        raise CaError("the CA is away")
+
+    with monkeypatch.context() as away:
+        away.setattr(hospital.ca, "revoke", is_away)
+        with pytest.raises(Problem):
+            await hospital.enrolment.revoke(patient.enrolment_id)
+    assert await hospital.wallet.find(ISSUER, patient.subject) is None
+    await hospital.ca.reenroll(patient.signer)
+    assert [await hospital.enrolment.finish_revocations() for _ in range(2)] == [1, 0]
+    with pytest.raises(CaError):
+        await hospital.ca.reenroll(patient.signer)
+    await hospital.ca.reenroll(other.signer)
+
+
+async def test_one_that_cannot_be_renewed_holds_up_no_other(
+    hospital: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = sorted([await hospital.patient() for _ in range(3)], key=lambda one: one.enrolment_id)
+    reenroll = hospital.ca.reenroll
+
+    async def fails_for_the_first(identity: SigningIdentity, **named: object) -> object:
+        if identity.identity.common_name == people[0].enrolment_id:
+            raise CaError("the CA is away")
+        return await reenroll(identity, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(hospital.ca, "reenroll", fails_for_the_first)
+    assert await hospital.renewal.renew_due(nearly_over(people[2]) + timedelta(minutes=1)) == 2
+
+
+def test_the_last_third_of_a_certificates_time_is_for_its_renewal() -> None:
+    authority = CertificateAuthority.create("ca.a.care.example", "a.care.example")
+    pem = certificate_to_pem(authority.issue("p", new_private_key().public_key(), organizational_units=["client"]))
+    certificate = x509.load_pem_x509_certificate(pem)
+    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    assert [is_due(pem, start + (end - start) * part) for part in (0.5, 0.66, 0.67, 0.9)] == [False, False, True, True]
