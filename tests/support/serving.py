@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import sys
 from fastapi import APIRouter
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import PlainTextResponse, StreamingResponse
 from emr_common import connections, workload
 from emr_common.http import create_app, run
 from emr_common.readiness import Readiness
@@ -56,6 +56,14 @@ async def slow(body: dict[str, float]) -> str:
 @router.get("/large")
 async def large() -> PlainTextResponse:
     return PlainTextResponse("x" * 8_000_000)
+
+@router.get("/events")
+async def events() -> StreamingResponse:
+    async def for_ever():
+        while True:
+            yield b": nothing new\\n\\n"
+            await asyncio.sleep(0.1)
+    return StreamingResponse(for_ever(), media_type="text/event-stream")
 
 for change in sys.argv[2:]:
     name, _, value = change.partition("=")

@@ -26,7 +26,9 @@ JSON_TYPE = re.compile(r"application/(?:[a-z0-9.-]+\+)?json", re.ASCII | re.IGNO
 
 
 class Workload:
-    """Turns a request away with OVERLOADED when too many are under way; health and metrics still answer."""
+    """Turns a request away with OVERLOADED when too many are under way; health and metrics still answer. A stream of
+    events is no work any more once it has begun.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -40,10 +42,23 @@ class Workload:
             await turn_away(Problem(Code.OVERLOADED), scope, receive, send)
             return
         self._in_progress += 1
+        is_counted = True
+
+        async def send_and_watch(message: Message) -> None:
+            nonlocal is_counted
+            if is_counted and message["type"] == "http.response.start" and _is_stream(message):
+                self._in_progress -= 1
+                is_counted = False
+            await send(message)
+
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, send_and_watch)
         finally:
-            self._in_progress -= 1
+            self._in_progress -= is_counted
+
+
+def _is_stream(start: Message) -> bool:
+    return Headers(raw=list(start["headers"])).get("content-type", "").startswith("text/event-stream")
 
 
 class BodyLimit:

@@ -221,6 +221,18 @@ async def test_overload_is_answered_at_once_and_accepted_work_is_finished(server
     assert all(one.json()["code"] == "OVERLOADED" and int(one.headers["retry-after"]) > 0 for one in refused)
 
 
+async def test_those_who_follow_events_take_no_place_of_work(server: Server, name: str) -> None:
+    request = f"GET /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {name}\r\n\r\n".encode()
+    following = await asyncio.gather(*(server.connect() for _ in range(2 * MOST_IN_PROGRESS)))
+    for reader, writer in following:
+        writer.write(request)
+        assert b"200 OK" in await reader.readuntil(b"nothing new")
+    async with sent(server, whole(name)) as (reader, _):
+        assert (await read_answer(reader)).status == 200
+    for _, writer in following:
+        writer.close()
+
+
 async def test_many_large_bodies_at_once_find_no_room_and_memory_stays(server: Server, name: str) -> None:
     before = server.resident_bytes
     part = b"x" * (4 * MIB)

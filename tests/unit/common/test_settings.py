@@ -87,7 +87,7 @@ def test_the_vocabulary_is_the_documented_one() -> None:
             for name in ("ENDPOINTS", "CHANNEL", "CHAINCODE", "TLS_CA_FILE", "IDENTITY_DIR", "COMMIT_TIMEOUT_SECONDS")
         ),
         *(f"EMR_DATABASE__{name}" for name in ("URL_FILE", "POOL_SIZE")),
-        *(f"EMR_KAFKA__{name}" for name in ("BOOTSTRAP_SERVERS", "TOPIC_PREFIX")),
+        *(f"EMR_KAFKA__{name}" for name in ("BOOTSTRAP_SERVERS", "TOPIC_PREFIX", "PARTITIONS")),
         *(f"EMR_AUTH__{name}" for name in ("ISSUER", "AUDIENCE", "JWKS_URL")),
         "EMR_WALLET__KEYSET_FILE",
         *(f"EMR_SEALING__{name}" for name in ("WRAPPING_KEYSET_FILE", "PRIVATE_KEYSET_FILE")),
