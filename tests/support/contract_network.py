@@ -37,6 +37,8 @@ from support.devnet import MSP_IDS, Member, new_devnet
 from support.fabric import POLICY, Fabric, new_fabric
 
 CHANNEL, CHAINCODE = "care", "emr"
+FARTHEST_CLOCK = timedelta(days=2)
+"""How far a test may move the clock on devnet; official peers endorse nothing farther than 15 minutes from theirs."""
 A, B = MSP_IDS
 
 
@@ -230,7 +232,7 @@ async def refusal_of(call: object) -> Code:
 
 @asynccontextmanager
 async def on_devnet(folder: Path) -> AsyncIterator[ContractNetwork]:
-    devnet = new_devnet(folder)
+    devnet = new_devnet(folder, settings={"limits": {"time_window_seconds": FARTHEST_CLOCK.total_seconds()}})
     devnet.chaincode = CHAINCODE
     clock = Clock()
     async with AsyncExitStack() as stack:

@@ -271,8 +271,7 @@ async def test_a_full_gateway_is_asked_again_until_it_has_room_and_loses_and_dou
         raw.calls_of(network.endpoint("HospitalA")) as calls,
         network.gateway("HospitalA", Timeouts(endorse=60, submit=60)) as gateway,
     ):
-        waiting = [calls.gateway.CommitStatus(raw.commit_status(alice, f"{each:064x}")) for each in range(LIMIT)]
-        await _full(calls, alice)
+        waiting = await _fill(calls, alice)
         names = [f"full-{number}" for number in range(20)]
         writing = [asyncio.create_task(submit(network, gateway, tracker, alice, "put", name, "v")) for name in names]
         await asyncio.sleep(1)
@@ -284,15 +283,21 @@ async def test_a_full_gateway_is_asked_again_until_it_has_room_and_loses_and_dou
         await _check_against_the_ledger(network, gateway, tracker, alice, sent, "full-")
 
 
-async def _full(calls: raw.Calls, who: SigningIdentity) -> None:
-    """Returns once the gateway turns calls away."""
-    async with asyncio.timeout(60):
+async def _fill(calls: raw.Calls, who: SigningIdentity) -> list[Any]:
+    """Calls that wait, as many as the gateway takes: it turns others away."""
+    waiting: list[Any] = []
+    async with asyncio.timeout(120):
         while True:
+            waiting = [call for call in waiting if not call.done()]
+            waiting += [
+                calls.gateway.CommitStatus(raw.commit_status(who, f"{each:064x}"))
+                for each in range(LIMIT - len(waiting))
+            ]
             try:
                 await calls.gateway.Evaluate(raw.evaluate(raw.proposal(who, "get", "k"), ["HospitalA"]))
             except grpc.aio.AioRpcError as error:
                 assert "exceeding concurrency limit (500)" in (error.details() or "")
-                return
+                return waiting
             await asyncio.sleep(0.05)
 
 
