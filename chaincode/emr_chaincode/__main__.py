@@ -1,8 +1,9 @@
 """``python -m emr_chaincode``: serves the contract to one hospital's peers.
 
 Settings, as chaincode-as-a-service images know them: ``CHAINCODE_SERVER_ADDRESS`` (host:port), ``CHAINCODE_ID`` (the
-package id), ``CORE_PEER_LOCALMSPID``; for TLS ``CHAINCODE_TLS_CERT_FILE`` and ``CHAINCODE_TLS_KEY_FILE``, and
-``CHAINCODE_TLS_CLIENT_CA_FILE`` to ask peers for a certificate; ``CHAINCODE_LOG_LEVEL``.
+package id) or ``CHAINCODE_ID_FILE`` (a file with it), ``CORE_PEER_LOCALMSPID``; for TLS ``CHAINCODE_TLS_CERT_FILE`` and
+``CHAINCODE_TLS_KEY_FILE``, and ``CHAINCODE_TLS_CLIENT_CA_FILE`` to ask peers for a certificate;
+``CHAINCODE_LOG_LEVEL``.
 """
 
 from __future__ import annotations
@@ -51,9 +52,15 @@ def server_from(environment: Mapping[str, str]) -> ChaincodeServer:
     return ChaincodeServer(
         EmrContract(),
         _setting(environment, "CHAINCODE_SERVER_ADDRESS"),
-        _setting(environment, "CHAINCODE_ID"),
+        _package_id(environment),
         tls=_tls(environment),
     )
+
+
+def _package_id(environment: Mapping[str, str]) -> str:
+    if not environment.get("CHAINCODE_ID") and environment.get("CHAINCODE_ID_FILE"):
+        return Path(environment["CHAINCODE_ID_FILE"]).read_text(encoding="utf-8").strip()
+    return _setting(environment, "CHAINCODE_ID")
 
 
 def _tls(environment: Mapping[str, str]) -> ServerTls | None:

@@ -17,7 +17,20 @@ from hlf.errors import HlfError
 from emr_deploy.administration.underway import ChangeUnderWay
 from emr_deploy.bundles import BundleUnreadable, ImportUnfinished
 from emr_deploy.callers import Refused, Unreachable
-from emr_deploy.commands import access, bundles, config, demo, indexer, keys, network, people, queries, running, verify
+from emr_deploy.commands import (
+    access,
+    bundles,
+    compose,
+    config,
+    demo,
+    indexer,
+    keys,
+    network,
+    people,
+    queries,
+    running,
+    verify,
+)
 from emr_deploy.commands.queries import QueryFailed
 from emr_deploy.kafka import KafkaFailed
 from emr_deploy.postgres import PostgresFailed
@@ -61,7 +74,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for subject in (running, demo, access, queries, people, keys, bundles, network, indexer, config, verify):
+for subject in (running, demo, access, queries, people, keys, bundles, network, indexer, config, verify, compose):
     subject.register(app)
 
 

@@ -1,8 +1,8 @@
 """A token issuer for development: OpenID Connect discovery, keys, the client-credentials grant; one per hospital.
 
-`python -m emr_deploy.issuer EMR_HOME` serves `http://127.0.0.1:PORT/{hospital}`. Whoever holds a client's secret, a
-file in `secrets/{hospital}/clients/` named after the token's subject, gets a token for that subject. Production uses a
-real issuer: the services know it only by its URL, its audience and its published keys.
+`python -m emr_deploy.issuer EMR_HOME [HOST]` serves `http://127.0.0.1:PORT/{hospital}`. Whoever holds a client's
+secret, a file in `secrets/{hospital}/clients/` named after the token's subject, gets a token for that subject.
+Production uses a real issuer: the services know it only by its URL, its audience and its published keys.
 
 A client with registered keys may show an assertion instead (SMART Backend Services): its token lasts five minutes.
 """
@@ -221,7 +221,7 @@ def _basic(authorization: str | None) -> tuple[str, str] | None:
 
 
 def main() -> None:
-    home = Home(Path(sys.argv[1]))
+    home, host = Home(Path(sys.argv[1])), (sys.argv[2] if len(sys.argv) > 2 else HOST)
     topology = load(home.topology)
     ports = Ports.plan(home.ports, topology)
     issuers = {one.name: Issuer(home, one, issuer_url(ports, one.name)) for one in topology.organizations}
@@ -230,7 +230,7 @@ def main() -> None:
         found = next((one for one in load(home.topology).organizations if one.name == name), None)
         return None if found is None else Issuer(home, found, issuer_url(ports, name))
 
-    uvicorn.run(create_app(issuers, join), host=HOST, port=ports["issuer"], log_level="warning", access_log=False)
+    uvicorn.run(create_app(issuers, join), host=host, port=ports["issuer"], log_level="warning", access_log=False)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ class Kafka:
     def prepare(self) -> bool:
         """Writes the configuration and formats the storage. False when it was formatted already. Raises KafkaFailed."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        settings = "".join(f"{name}={value}\n" for name, value in self._settings())
+        settings = "".join(f"{name}={value}\n" for name, value in self.settings())
         self._properties.write_text(settings, encoding="utf-8")
         if (self._data / "meta.properties").exists():
             return False
@@ -64,7 +64,7 @@ class Kafka:
     def _properties(self) -> Path:
         return self._folder / "server.properties"
 
-    def _settings(self) -> Iterator[tuple[str, str]]:
+    def settings(self) -> Iterator[tuple[str, str]]:
         broker, controller = self._ports.address("kafka"), self._ports.address("kafka-controller")
         yield from {
             "process.roles": "broker,controller",

@@ -84,12 +84,12 @@ def _services(home: Home, organization: Organization, ports: Ports, instances: d
         for instance in range(1, instances.get(first, 1) + 1):
             name = first if instance == 1 else f"{first}-{instance}"
             ports.add_instance(name, first, instance)
-            environment = _environment(home, organization, ports, service, ports[name])
+            environment = environment_of(home, organization, ports, service, ports[name])
             program = Program(name, [sys.executable, "-m", MODULES[service]], environment, stop_seconds=35)
             yield Process(program, Stage.SERVICES, ports[name], service, organization.name)
 
 
-def _environment(home: Home, organization: Organization, ports: Ports, service: str, port: int) -> dict[str, str]:
+def environment_of(home: Home, organization: Organization, ports: Ports, service: str, port: int) -> dict[str, str]:
     """The settings of one process: each gets the keys that its own work needs and no others."""
     folder = peer_organization(home, organization)
     settings = {

@@ -56,6 +56,14 @@ class Ports:
         return ports
 
     @classmethod
+    def of_hosts(cls, path: Path, addresses: Mapping[str, tuple[str, int]]) -> Ports:
+        """Writes `path` anew: each process on the host and at the port that `addresses` names."""
+        numbers = {name: port for name, (_, port) in addresses.items()}
+        ports = cls(path, numbers, free=False, hosts={name: host for name, (host, _) in addresses.items()})
+        ports._write()
+        return ports
+
+    @classmethod
     def _read(cls, path: Path) -> Ports:
         kept = json.loads(path.read_text(encoding="utf-8"))
         return cls(path, kept["ports"], free=kept["free"], hosts=kept.get("hosts"))

@@ -40,7 +40,7 @@ def demo(
     system.reset()
     system.prepare(free_ports=True, ledger=ledger)
     try:
-        asyncio.run(_tell(system, bundles, out))
+        asyncio.run(_start_and_tell(system, bundles, out))
     finally:
         system.down()
     seconds = time.monotonic() - started
@@ -54,11 +54,16 @@ def _home_of_the_demo() -> Home:
     return Home(Home.from_environment().root / DEMO)
 
 
-async def _tell(system: System, bundles: Sequence[PatientBundle], out: Output) -> None:
+async def _start_and_tell(system: System, bundles: Sequence[PatientBundle], out: Output) -> None:
     await system.up()
+    await tell_and_show(system, bundles, out)
+
+
+async def tell_and_show(system: System, bundles: Sequence[PatientBundle], out: Output, *, tag: str = "") -> None:
+    """The story on a running system, and its tables. A `tag` keeps its people apart from those of other tellings."""
     teller = Teller(out.say)
     async with Callers(system.home, system.ports) as callers:
-        last_block = await tell(system.topology, callers, bundles, teller)
+        last_block = await tell(system.topology, callers, bundles, teller, tag=tag)
     await _show_tables(system, last_block, out)
     if out.as_json:
         out.result([vars(step) for step in teller.steps])

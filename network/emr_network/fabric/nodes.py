@@ -43,7 +43,10 @@ class Tls:
 
 @dataclass(frozen=True)
 class PeerNode:
-    """One official peer. Addresses are `host:port`; `data` keeps everything that it stores."""
+    """One official peer. Addresses are `host:port`; `data` keeps everything that it stores.
+
+    `address` is how others reach it; it listens there, unless `listen_host` names another interface.
+    """
 
     name: str
     msp_id: str
@@ -55,6 +58,7 @@ class PeerNode:
     data: Path
     gossip_bootstrap: str = ""
     """Another peer of the same organization, where there is one."""
+    listen_host: str | None = None
 
     @property
     def config(self) -> Path:
@@ -62,15 +66,7 @@ class PeerNode:
 
     def prepare(self) -> None:
         """Writes the peer's configuration files. Repeatable."""
-        builder = self.config / "ccaas"
-        (builder / "bin").mkdir(parents=True, exist_ok=True)
-        for name, script in _BUILDER.items():
-            path = builder / "bin" / name
-            path.write_text(script, encoding="utf-8")
-            path.chmod(path.stat().st_mode | stat.S_IXUSR)
-        (self.config / "core.yaml").write_text(
-            yaml.safe_dump(core_settings(builder), sort_keys=False), encoding="utf-8"
-        )
+        write_peer_configuration(self.config)
 
     def environment(self) -> Mapping[str, str]:
         return {
@@ -78,7 +74,7 @@ class PeerNode:
             "FABRIC_LOGGING_SPEC": "warning",
             "CORE_PEER_ID": self.name,
             "CORE_PEER_ADDRESS": self.address,
-            "CORE_PEER_LISTENADDRESS": self.address,
+            "CORE_PEER_LISTENADDRESS": _listening(self.address, self.listen_host),
             "CORE_PEER_CHAINCODEADDRESS": self.chaincode_address,
             "CORE_PEER_CHAINCODELISTENADDRESS": self.chaincode_address,
             "CORE_PEER_LOCALMSPID": self.msp_id,
@@ -98,7 +94,10 @@ class PeerNode:
 
 @dataclass(frozen=True)
 class OrdererNode:
-    """One official orderer. Its administration port asks for a client certificate of `admin_ca`."""
+    """One official orderer. Its administration port asks for a client certificate of `admin_client_ca`.
+
+    Addresses are how others reach it; it listens there, unless `listen_host` names another interface.
+    """
 
     name: str
     msp_id: str
@@ -110,17 +109,22 @@ class OrdererNode:
     admin_client_ca: Path
     operations_address: str
     data: Path
+    listen_host: str | None = None
 
     def prepare(self) -> None:
         """Writes the orderer's configuration file: it knows no variable whose name the file lacks. Repeatable."""
         self.data.mkdir(parents=True, exist_ok=True)
-        (self.data / "orderer.yaml").write_text(yaml.safe_dump(self._config(), sort_keys=False), encoding="utf-8")
+        (self.data / "orderer.yaml").write_text(self.configuration(), encoding="utf-8")
 
     def environment(self) -> Mapping[str, str]:
         return {"FABRIC_CFG_PATH": str(self.data), "FABRIC_LOGGING_SPEC": "warning"}
 
+    def configuration(self) -> str:
+        """The text of `orderer.yaml`."""
+        return yaml.safe_dump(self._config(), sort_keys=False)
+
     def _config(self) -> dict[str, Any]:
-        host, _, port = self.address.rpartition(":")
+        host, _, port = _listening(self.address, self.listen_host).rpartition(":")
         return {
             "General": {
                 "ListenAddress": host,
@@ -141,7 +145,7 @@ class OrdererNode:
             },
             "ChannelParticipation": {"Enabled": True, "MaxRequestBodySize": "10 MB"},
             "Admin": {
-                "ListenAddress": self.admin_address,
+                "ListenAddress": _listening(self.admin_address, self.listen_host),
                 "TLS": _server_tls(self.admin_tls)
                 | {"ClientAuthRequired": True, "ClientRootCAs": [str(self.admin_client_ca)]},
             },
@@ -150,6 +154,21 @@ class OrdererNode:
             "FileLedger": {"Location": str(self.data / "ledger")},
             "Consensus": {"WALDir": str(self.data / "wal"), "SnapDir": str(self.data / "snapshots")},
         }
+
+
+def write_peer_configuration(folder: Path, *, seen_as: Path | None = None) -> None:
+    """Writes `core.yaml` and a builder for chaincode services into `folder`, which the peer sees as `seen_as`."""
+    (folder / "ccaas" / "bin").mkdir(parents=True, exist_ok=True)
+    for name, script in _BUILDER.items():
+        path = folder / "ccaas" / "bin" / name
+        path.write_text(script, encoding="utf-8")
+        path.chmod(path.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP)
+    core = core_settings((seen_as or folder) / "ccaas")
+    (folder / "core.yaml").write_text(yaml.safe_dump(core, sort_keys=False), encoding="utf-8")
+
+
+def _listening(address: str, host: str | None) -> str:
+    return address if host is None else f"{host}:{address.rpartition(':')[2]}"
 
 
 def _server_tls(tls: Tls) -> dict[str, Any]:

@@ -55,6 +55,14 @@ async def test_it_serves_over_tls_where_it_is_told_to(tmp_path: Path) -> None:
         assert await peer.register() == "emr:1"
 
 
+async def test_its_package_id_may_stand_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "id").write_text("emr_1.0:5e2f\n")
+    settings = {name: value for name, value in SETTINGS.items() if name != "CHAINCODE_ID"}
+    server = server_from({**settings, "CHAINCODE_ID_FILE": str(tmp_path / "id")})
+    async with server, connected(server.port) as peer:
+        assert await peer.register() == "emr_1.0:5e2f"
+
+
 async def test_it_ends_with_zero_when_it_is_told_to_stop() -> None:
     process = await start(**SETTINGS)
     assert process.stderr is not None

@@ -87,3 +87,9 @@ def test_a_hospital_that_joins_gets_ports_and_the_others_keep_theirs(tmp_path: P
     assert {"peer-c", "ca-c", "records-c"} <= set(added)
     assert {name: port for name, port in ports.items() if name not in added} == before
     assert _ports(tmp_path)["peer-c"] == ports["peer-c"]
+
+
+def test_a_process_on_a_host_of_its_own_is_reached_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "ports.json"
+    Ports.of_hosts(path, {"peer-a": ("peer0.a.care.example", 7051)})
+    assert Ports.plan(path, load(TOPOLOGY)).address("peer-a") == "peer0.a.care.example:7051"
