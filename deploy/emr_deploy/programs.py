@@ -114,6 +114,8 @@ def environment_of(home: Home, organization: Organization, ports: Ports, service
         settings["EMR_KAFKA__TOPIC_PREFIX"] = organization.name
     if service in PSEUDONYM_KEYS:
         settings["EMR_PSEUDONYM__KEY_FILE"] = str(home.secret(organization.name, PSEUDONYM_KEYS[service]))
+    if service == "records":
+        settings["EMR_PSEUDONYM__IDENTIFIER_KEY_FILE"] = str(home.secret(organization.name, "identifier.key"))
     if service in {"registration", "records"}:
         settings["EMR_PSEUDONYM__IDENTIFIER_SYSTEMS"] = ",".join(IDENTIFIER_SYSTEMS)
     if service == "registration":

@@ -97,3 +97,16 @@ async def at_block(connection: AsyncConnection, block: int) -> None:
 async def empty(connection: AsyncConnection, *tables: sa.Table) -> None:
     names = ", ".join(str(table) for table in tables)
     await connection.execute(sa.text(f"truncate {names} cascade"))
+
+
+def sharing(emr_id: str, number: int = 1, **more: Any) -> dict[str, Any]:
+    return {
+        "emr_id": emr_id,
+        "recipient_msp": "HospitalB",
+        "number": number,
+        "owner_msp": OWNER,
+        "patient_id": f"p{emr_id}",
+        "transaction_id": "0" * 64,
+        "block": 1,
+        **more,
+    }

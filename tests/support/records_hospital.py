@@ -171,7 +171,8 @@ def _settings(msp_id: str, folder: Path, private_key: SealingPrivateKey) -> Reco
     (folder / "wrapping.keyset").write_text(new_wrapping_keyset())
     (folder / "wallet.keyset").write_text(new_wrapping_keyset())
     (folder / "sealing-private.keyset").write_text(private_key.serialized())
-    (folder / "pseudonym.key").write_text(secrets.token_hex(32))
+    for name in ("pseudonym.key", "identifier.key"):
+        (folder / name).write_text(secrets.token_hex(32))
     return RecordsSettings(
         org_msp_id=msp_id,
         ledger=LedgerSettings(endpoints=("unused:1",), tls_ca_file=folder, identity_dir=folder),
@@ -181,7 +182,11 @@ def _settings(msp_id: str, folder: Path, private_key: SealingPrivateKey) -> Reco
         sealing=SealingSettings(
             wrapping_keyset_file=folder / "wrapping.keyset", private_keyset_file=folder / "sealing-private.keyset"
         ),
-        pseudonym=PseudonymSettings(key_file=folder / "pseudonym.key", identifier_systems=(IDENTIFIER_SYSTEM,)),
+        pseudonym=PseudonymSettings(
+            key_file=folder / "pseudonym.key",
+            identifier_key_file=folder / "identifier.key",
+            identifier_systems=(IDENTIFIER_SYSTEM,),
+        ),
     )
 
 

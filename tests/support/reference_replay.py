@@ -325,7 +325,7 @@ async def actual(database: AsyncEngine) -> dict[str, str]:
     return digests(found)
 
 
-COLUMNS: dict[str, frozenset[str]] = {}
+COLUMNS: dict[str, frozenset[str]] = {"note": frozenset(column.name for column in care.note.c) - {"words"}}
 """Of tables with columns that serve searches only and follow from others, those that the reference tells of."""
 
 

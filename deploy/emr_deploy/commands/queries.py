@@ -1,4 +1,4 @@
-"""`emr sql`, `emr publish`: a hospital's Postgres as its services, its analysts or anybody may see it."""
+"""`emr sql`, `emr export`, `emr publish`: a hospital's Postgres as its services, its analysts or anybody may see it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import asyncio
 import os
 import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import asyncpg
 import typer
 from emr_network.home import Home
+from emr_readmodel import analytics, published
 from sqlalchemy.engine import make_url
 
 from emr_deploy.callers import Unreachable
+from emr_deploy.export import Format, export_views
 from emr_deploy.output import AsJson, Output
 from emr_deploy.postgres import URL_FILES
 from emr_deploy.system import NothingHere, System, UsageError
@@ -29,7 +32,7 @@ class QueryFailed(Exception):
 
 
 def register(app: typer.Typer) -> None:
-    for command in (sql, publish):
+    for command in (sql, export, publish):
         app.command()(command)
 
 
@@ -49,6 +52,28 @@ def sql(
         _psql(url, writes=write)
         return
     Output(as_json=as_json).rows(asyncio.run(fetch(url, query, writes=write)))
+
+
+def export(
+    folder: Annotated[Path, typer.Argument(help="Where the files go, one a view.")],
+    org: Org,
+    kind: Annotated[Format, typer.Option("--format", help="csv for spreadsheets, parquet for data frames.")] = (
+        Format.PARQUET
+    ),
+    public: Annotated[bool, typer.Option(help="The published numbers instead of the analysts' rows.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write what a hospital's analysts, or anybody, may read as files that stand for one moment."""
+    views = published.VIEWS if public else analytics.VIEWS
+    url = role_url(System(Home.from_environment()), org, "public" if public else "analyst")
+    try:
+        written = export_views(url, views, folder, kind)
+    except asyncpg.PostgresError as error:
+        raise QueryFailed(str(error)) from error
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written, or Postgres does not answer: {error}") from error
+    rows = [{"view": each.view, "rows": each.rows, "file": str(each.path)} for each in written]
+    Output(as_json=as_json).rows(rows)
 
 
 def role_url(system: System, org: str, role: str) -> str:

@@ -101,6 +101,7 @@ class CaSettings(Group):
 
 class PseudonymSettings(Group):
     key_file: Path = Field(description="32 bytes or more, secret: the HMAC key of identifiers, note ids or pseudonyms")
+    identifier_key_file: Path | None = Field(default=None, description="admission's HMAC key, to search by identifier")
     identifier_systems: CommaSeparated = Field(default=(), description="systems of patient identifiers, best first")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import TSVECTOR
 
 from emr_readmodel.columns import Json, Timestamp, key, metadata, optional, required
 
@@ -84,7 +85,11 @@ emr = sa.Table(
     schema=SCHEMA,
     comment="Every EMR of the channel; content of this hospital's own ones only",
 )
-sa.Index("emr_family_name_idx", sa.func.lower(emr.c.family_name), emr.c.emr_id)
+family_name_key = sa.func.lower(emr.c.family_name).collate("C")
+given_names_key = sa.func.lower(emr.c.given_names).collate("C")
+"""By what names are searched and ordered: in any case, byte by byte, so that an index finds what begins alike."""
+sa.Index("emr_family_name_idx", family_name_key, emr.c.emr_id)
+sa.Index("emr_given_names_idx", given_names_key, emr.c.emr_id)
 sa.Index("emr_birth_date_idx", emr.c.birth_date, emr.c.emr_id)
 
 note = sa.Table(
@@ -106,6 +111,7 @@ note = sa.Table(
     optional("encounter_type", sa.Text(), "Code of the encounter's first type"),
     optional("encounter_type_display", sa.Text(), "That type in words"),
     optional("content", Json, "The canonical note; null for a placeholder or after erasure"),
+    optional("words", TSVECTOR(), "What of the content people may look for by words; null as the content is"),
     required("transaction_id", sa.Text(), "The transaction that added it"),
     required("block", sa.BigInteger(), "Its block"),
     sa.UniqueConstraint("emr_id", "note_id"),
@@ -114,6 +120,8 @@ note = sa.Table(
 )
 sa.Index("note_month_idx", note.c.month, note.c.emr_id)
 sa.Index("note_placeholder_idx", note.c.emr_id, note.c.version, postgresql_where=note.c.content.is_(None))
+sa.Index("note_period_start_idx", note.c.period_start, note.c.emr_id, postgresql_where=note.c.is_visit)
+sa.Index("note_words_idx", note.c.words, postgresql_using="gin")
 
 condition = sa.Table(
     "condition",
@@ -127,7 +135,7 @@ condition = sa.Table(
     schema=SCHEMA,
     comment="Conditions (FHIR Condition) in notes, each with its first coding",
 )
-sa.Index("condition_code_idx", condition.c.code, condition.c.system, condition.c.emr_id)
+sa.Index("condition_code_idx", condition.c.code, condition.c.emr_id)
 
 medication = sa.Table(
     "medication",
@@ -141,7 +149,7 @@ medication = sa.Table(
     schema=SCHEMA,
     comment="Medications (FHIR MedicationRequest) in notes, each with its first coding",
 )
-sa.Index("medication_code_idx", medication.c.code, medication.c.system, medication.c.emr_id)
+sa.Index("medication_code_idx", medication.c.code, medication.c.emr_id)
 
 pseudonym = sa.Table(
     "pseudonym",

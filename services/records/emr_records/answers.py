@@ -17,7 +17,7 @@ from fastapi import Response
 from pydantic.alias_generators import to_camel
 
 from emr_records.content import OpenedHeader
-from emr_records.store import Hits
+from emr_records.searching import Hits
 
 FHIR_JSON = "application/fhir+json"
 EMR_SYSTEM = "urn:careledger:emr"

@@ -25,8 +25,9 @@ from emr_records.disclosures import Disclosures
 from emr_records.imports import ImportWorker
 from emr_records.locks import AdvisoryLocks
 from emr_records.notes import KnownEmrs, NoteIds, NoteWriter
+from emr_records.searching import SearchStore
 from emr_records.settings import RecordsSettings
-from emr_records.store import ImportStore, SearchStore
+from emr_records.store import ImportStore
 
 SHORTEST_KEY_BYTES = 32
 
@@ -48,6 +49,7 @@ class Services:
     import_worker: ImportWorker
     disclosures: Disclosures
     identifier_systems: tuple[str, ...]
+    identifier_key: bytes | None
 
 
 @asynccontextmanager
@@ -85,6 +87,7 @@ async def services(settings: RecordsSettings, base: Foundation) -> AsyncIterator
                 import_worker=worker,
                 disclosures=Disclosures(base.ledger, private_key),
                 identifier_systems=settings.pseudonym.identifier_systems,
+                identifier_key=_identifier_key(settings),
             )
 
 
@@ -97,11 +100,16 @@ async def _locks(engine: AsyncEngine) -> AsyncIterator[AdvisoryLocks]:
         await locks.close()
 
 
-def _secret_key(path: Path) -> bytes:
+def _secret_key(path: Path, variable: str = "KEY_FILE") -> bytes:
     key = path.read_bytes().strip()
     if len(key) < SHORTEST_KEY_BYTES:
-        raise SettingsInvalid(f"EMR_PSEUDONYM__KEY_FILE: a key has {SHORTEST_KEY_BYTES} bytes or more")
+        raise SettingsInvalid(f"EMR_PSEUDONYM__{variable}: a key has {SHORTEST_KEY_BYTES} bytes or more")
     return key
+
+
+def _identifier_key(settings: RecordsSettings) -> bytes | None:
+    path = settings.pseudonym.identifier_key_file
+    return None if path is None else _secret_key(path, "IDENTIFIER_KEY_FILE")
 
 
 def _private_key(settings: RecordsSettings) -> SealingPrivateKey:

@@ -11,6 +11,8 @@ from emr_common.idempotency import Answer, Attempt
 from emr_common.problems import Problem
 from emr_common.wallet import Caller
 from emr_model.clinical.canonical import JsonObject
+from emr_model.clinical.errors import IdentifierMissing
+from emr_model.clinical.identifiers import patient_identifier
 from emr_model.clinical.notes import BundleReport, NoteContent
 from emr_model.ledger.answers import VisitCount
 from emr_model.ledger.codes import Code
@@ -40,12 +42,24 @@ async def find_emr(services: Services, caller: Caller, patient_id: str) -> Respo
 
 async def search(services: Services, caller: Caller, body: SearchIn) -> Response:
     await services.positions.wait_for(body.min_block)
-    hits = await services.searches.search(body)
+    hits = await services.searches.search(body, _identifier_hmac(services, body))
     emr_ids = [row["emr_id"] for row in hits.rows]
     await services.access_log.record_all(
         caller, emr_ids=emr_ids, owner_msp=services.ledger.msp_id, action="search-emrs"
     )
     return answers.json_response(answers.hits(hits))
+
+
+def _identifier_hmac(services: Services, body: SearchIn) -> bytes | None:
+    """As admission makes it. Raises Problem VALIDATION_FAILED for a blank identifier, or where no key is set."""
+    if body.identifier is None:
+        return None
+    if services.identifier_key is None:
+        raise Problem(Code.VALIDATION_FAILED, "this instance has no key to look for identifiers with")
+    try:
+        return patient_identifier(body.identifier.system, body.identifier.value).hmac(services.identifier_key)
+    except IdentifierMissing as error:
+        raise Problem(Code.VALIDATION_FAILED, str(error)) from None
 
 
 async def read_notes(services: Services, caller: Caller, emr_id: str, start: int, limit: int) -> Response:

@@ -119,8 +119,18 @@ class EmrsFoundOut(Body):
     emrs: list[EmrFoundOut]
 
 
+class IdentifierIn(Body):
+    """An identifier by which admission recognizes patients. Only its HMAC is looked for."""
+
+    system: Annotated[str, Field(min_length=1, max_length=200)]
+    value: Annotated[str, Field(min_length=1, max_length=200)]
+
+
 class SearchIn(Body):
-    """What the EMRs are to have in common; at least one criterion. Names match from their beginning, in any case."""
+    """What the EMRs are to have in common; at least one criterion. Names match from their beginning, in any case.
+
+    Hits are in the order of the name that is sought; with dates alone, the last visit's, latest first; else of ids.
+    """
 
     family_name: Name | None = None
     given_name: Name | None = None
@@ -128,8 +138,16 @@ class SearchIn(Body):
     sex: Literal["male", "female", "other", "unknown"] | None = None
     condition_code: Code | None = Field(default=None, description="A code of a Condition in any note")
     medication_code: Code | None = Field(default=None, description="A code of a MedicationRequest in any note")
+    identifier: IdentifierIn | None = None
+    visited_from: date | None = Field(default=None, description="Some visit was on this day (UTC) or later")
+    visited_to: date | None = Field(default=None, description="and on this one or earlier")
+    text: Annotated[str | None, Field(min_length=1, max_length=200)] = Field(
+        default=None, description='Words in one note, whole and in any case; "…" for a phrase, or, - for not'
+    )
     limit: Annotated[int, Field(ge=1, le=100)] = 20
-    after: LedgerId | None = Field(default=None, description="``next`` of the page before")
+    after: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_=-]{1,1000}$")] = Field(
+        default=None, description="``next`` of the page before, with the same criteria"
+    )
     min_block: Annotated[int | None, Field(ge=0)] = None
 
     @property
@@ -140,6 +158,10 @@ class SearchIn(Body):
     def _some_criterion(self) -> Self:
         if not self.criteria:
             raise ValueError("a search has a criterion")
+        if self.visited_from is not None and self.visited_to is not None and self.visited_to < self.visited_from:
+            raise ValueError("visitedTo is before visitedFrom")
+        if any("\0" in text for text in (self.family_name, self.given_name, self.text) if text is not None):
+            raise ValueError("a text has no character U+0000")
         return self
 
 
@@ -160,7 +182,7 @@ class SearchOut(Body):
 
     emrs: list[HitOut]
     as_of_block: int | None = Field(alias="as_of_block")
-    next: LedgerId | None
+    next: str | None
 
 
 # imports of bundles

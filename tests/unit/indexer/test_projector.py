@@ -203,6 +203,8 @@ async def test_an_erasure_takes_the_content_and_what_derives_from_it(hospital_a:
     patient, creation = await hospital_a.admit()
     writer.cut(creation, writer.add_note(patient, visit_note()))
     await hospital_a.project()
+    says = "select count(*) from care.note where words @@ websearch_to_tsquery('simple', '\"something by\" check-up')"
+    assert await query(hospital_a.database, says) == [(1,)]
     writer.cut(
         writer.set_life(patient, Life.ERASURE_REQUESTED, Event.ERASURE_REQUESTED),
         writer.add_note(patient, visit_note()),
@@ -211,7 +213,9 @@ async def test_an_erasure_takes_the_content_and_what_derives_from_it(hospital_a:
     await hospital_a.project()
     emr = await row(hospital_a.database, care.emr)
     assert (emr["life"], emr["demographics"], emr["family_name"], emr["birth_date"]) == ("erased", None, None, None)
-    assert [note["content"] for note in await rows(hospital_a.database, care.note)] == [None, None]
+    assert [(note["content"], note["words"]) for note in await rows(hospital_a.database, care.note)] == [
+        (None, None)
+    ] * 2
     for table in (care.condition, care.medication, care.pseudonym):
         assert await rows(hospital_a.database, table) == []
     assert await query(hospital_a.database, "select * from analytics.visit") == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +12,9 @@ from typing import Any
 from emr_model.clinical.canonical import JsonObject
 from emr_model.clinical.fhir_time import InvalidFhirTime, month_of, parse_fhir_time
 from emr_model.clinical.note_form import NoteKind, amended_note_id, note_kind
+
+_IN_WORDS = frozenset({"display", "text", "title", "description", "conclusion", "valueString", "comment", "div"})
+_TAG = re.compile("<[^>]*>")
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,32 @@ def coded_concept(value: Any) -> CodedConcept | None:
         if coding.get("code"):
             return CodedConcept(coding.get("system"), coding["code"], coding.get("display") or text)
     return CodedConcept(None, None, text) if text else None
+
+
+def searchable_text(note: JsonObject) -> str:
+    """What of a note people may look for by words: typed text, codes in words, remarks, narratives. Never raises."""
+    return "\n".join(_words(note)).replace("\0", " ")
+
+
+def _words(value: Any, name: str = "") -> Iterator[str]:
+    if isinstance(value, dict):
+        if str(value.get("contentType", "")).startswith("text/plain") and isinstance(value.get("data"), str):
+            yield _decoded(value["data"])
+        for key, item in value.items():
+            yield from _words(item, key)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _words(item, name)
+    elif isinstance(value, str) and name in _IN_WORDS:
+        yield _TAG.sub(" ", value) if name == "div" else value
+
+
+def _decoded(data: str) -> str:
+    """A client's attachment may be no base64, or no UTF-8: then it has no words."""
+    try:
+        return base64.b64decode(data, validate=True).decode("utf-8")
+    except ValueError:
+        return ""
 
 
 def note_text(note: JsonObject) -> str | None:

@@ -108,6 +108,7 @@ WITHOUT_CONTENT: Row = {
     "encounter_type": None,
     "encounter_type_display": None,
     "content": None,
+    "words": None,
 }
 """Columns of a note that come from its content, in a placeholder."""
 

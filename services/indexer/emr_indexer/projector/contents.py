@@ -14,7 +14,7 @@ from emr_common.contents import ContentMismatch, Place
 from emr_common.sealing import ContentKey, SealingFailed, WrappingKey
 from emr_model.clinical.canonical import JsonObject, parse_object
 from emr_model.clinical.errors import ClinicalError
-from emr_model.clinical.facts import CodedConcept, NoteFacts, note_facts
+from emr_model.clinical.facts import CodedConcept, NoteFacts, note_facts, searchable_text
 from emr_model.clinical.fhir_time import InvalidFhirTime, parse_fhir_time
 from emr_model.ledger import keys
 from emr_model.ledger.events import LedgerEvent
@@ -91,7 +91,8 @@ class Contents:
 
 
 def _opened_note(canonical: bytes, noted_at: datetime) -> OpenedNote:
-    facts = note_facts(parse_object(canonical))
+    note = parse_object(canonical)
+    facts = note_facts(note)
     month = _month(facts, noted_at)
     concept = facts.encounter_type
     columns = {
@@ -103,6 +104,7 @@ def _opened_note(canonical: bytes, noted_at: datetime) -> OpenedNote:
         "encounter_type": concept.code if concept else None,
         "encounter_type_display": concept.display if concept else None,
         "content": canonical.decode(),
+        "words": searchable_text(note),
     }
     return OpenedNote(columns, facts.conditions, facts.medications, month.year)
 

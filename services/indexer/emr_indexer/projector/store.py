@@ -187,7 +187,9 @@ async def _put(
 
 
 def _value(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
-    """Content is JSON text already, with its decimals as they were written: it goes to Postgres as text."""
+    """Content is JSON text already, with its decimals as written: it goes to Postgres as text. So do words."""
+    if column.name == "words":
+        return sa.func.to_tsvector("simple", sa.bindparam(column.name, type_=sa.Text()))
     if column.name in ("content", "demographics"):
         return sa.cast(sa.bindparam(column.name, type_=sa.Text()), JSONB)
     return sa.bindparam(column.name, type_=column.type)

@@ -1,0 +1,212 @@
+"""Searches over schema ``care``: own EMRs that meet every criterion, page by page.
+
+A page is found by walking an index in the order in which it is shown, from where the page before ended, so that it
+costs what is on it and not what there is (docs/plans.md shows the plans). Only words are looked up as a whole first.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from enum import Enum
+from typing import Any
+
+import sqlalchemy as sa
+from emr_common.parking import refuse_parked
+from emr_common.positions import as_of_block
+from emr_common.problems import Problem
+from emr_model.ledger.codes import Code
+from emr_model.ledger.values import Life
+from emr_readmodel.care import condition, emr, family_name_key, given_names_key, medication, note
+from emr_readmodel.columns import Timestamp
+from emr_readmodel.hospital import patient_identifier
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from emr_records.schemas import SearchIn
+
+HIT_COLUMNS = ("emr_id", "patient_id", "family_name", "given_names", "birth_date", "sex", "life", "version", "visits")
+BEYOND = "\U0010ffff"
+"""Comes after every character of a name."""
+
+
+class Order(Enum):
+    """In what order hits are shown. It follows from the criteria."""
+
+    FAMILY_NAME = "family"
+    GIVEN_NAME = "given"
+    LAST_VISIT = "visit"
+    EMR_ID = "emr"
+
+    @classmethod
+    def of(cls, body: SearchIn) -> Order:
+        if body.family_name is not None:
+            return cls.FAMILY_NAME
+        if body.given_name is not None:
+            return cls.GIVEN_NAME
+        return cls.LAST_VISIT if not body.criteria.keys() - {"visited_from", "visited_to"} else cls.EMR_ID
+
+
+@dataclass(frozen=True, repr=False)
+class Hits:
+    """``next`` is the cursor of the page after this one, None at the end."""
+
+    rows: Sequence[dict[str, Any]]
+    as_of_block: int | None
+    next: str | None
+
+
+class SearchStore:
+    def __init__(self, engine: AsyncEngine, msp_id: str) -> None:
+        self._engine = engine
+        self._msp_id = msp_id
+
+    async def search(self, body: SearchIn, identifier_hmac: bytes | None = None) -> Hits:
+        """``identifier_hmac`` stands for the body's identifier. Raises Problem MALFORMED_REQUEST for a cursor that is
+        none of ours, or another search's, and INDEX_PARKED when an EMR that the page may have to show is parked.
+        """
+        query = statement(body, self._msp_id, identifier_hmac)
+        async with self._engine.connect() as connection:
+            await connection.execution_options(isolation_level="REPEATABLE READ")
+            block = await as_of_block(connection)
+            rows = [dict(row) for row in (await connection.execute(query)).mappings()]
+            await refuse_parked(connection, self._may_show(body, rows))
+        shown = [{name: row[name] for name in HIT_COLUMNS} for row in rows[: body.limit]]
+        more = len(rows) > body.limit
+        return Hits(shown, block, _cursor(Order.of(body), rows[body.limit - 1]) if more else None)
+
+    def _may_show(self, body: SearchIn, rows: Sequence[dict[str, Any]]) -> sa.Select[Any]:
+        """EMRs that fit the person sought, of the page's range of ids if it has one: a parked one's notes may say
+        anything.
+        """
+        query = sa.select(emr.c.emr_id).where(emr.c.owner_msp == self._msp_id, emr.c.life != Life.ERASED.value)
+        query = query.where(*about_the_person(body))
+        if (order := Order.of(body)) is not Order.EMR_ID:
+            return query
+        if body.after is not None:
+            query = query.where(emr.c.emr_id > _position(order, body.after)[0])
+        return query.where(emr.c.emr_id <= rows[-1]["emr_id"]) if len(rows) > body.limit else query
+
+
+def statement(body: SearchIn, msp_id: str, identifier_hmac: bytes | None = None) -> sa.Select[Any]:
+    """The page's rows and one more, each with its ``place`` in the order."""
+    order = Order.of(body)
+    source, place = _source(order, body)
+    query = sa.select(*(emr.c[name] for name in HIT_COLUMNS), place.label("place")).select_from(source)
+    query = query.where(emr.c.owner_msp == msp_id, emr.c.life != Life.ERASED.value, *_criteria(order, body))
+    if body.identifier is not None:
+        known = sa.select(patient_identifier.c.emr_id).where(patient_identifier.c.identifier_hmac == identifier_hmac)
+        query = query.where(emr.c.emr_id == known.scalar_subquery())
+    keys = (place, emr.c.emr_id) if order is not Order.EMR_ID else (place,)
+    if body.after is not None:
+        query = query.where(_follows(order, keys, _position(order, body.after)))
+    if order is Order.LAST_VISIT:
+        return query.order_by(*(key.desc() for key in keys)).limit(body.limit + 1)
+    return query.order_by(*keys).limit(body.limit + 1)
+
+
+def _source(order: Order, body: SearchIn) -> tuple[sa.FromClause, sa.ColumnElement[Any]]:
+    """What is walked, and the column in whose order."""
+    match order:
+        case Order.FAMILY_NAME:
+            return emr, family_name_key
+        case Order.GIVEN_NAME:
+            return emr, given_names_key
+        case Order.LAST_VISIT:
+            return note.join(emr, emr.c.emr_id == note.c.emr_id), note.c.period_start
+    coded = _coded(body)
+    if not coded:
+        return emr, emr.c.emr_id
+    table, code = coded[0]
+    having = sa.select(table.c.emr_id).distinct().where(table.c.code == code)
+    if body.after is not None:
+        having = having.where(table.c.emr_id > _position(order, body.after)[0])
+    walked = having.order_by(table.c.emr_id).subquery("having")
+    return walked.join(emr, emr.c.emr_id == walked.c.emr_id), walked.c.emr_id
+
+
+def _coded(body: SearchIn) -> list[tuple[sa.Table, str]]:
+    given = ((condition, body.condition_code), (medication, body.medication_code))
+    return [(table, code) for table, code in given if code is not None]
+
+
+def _criteria(order: Order, body: SearchIn) -> Iterable[sa.ColumnElement[bool]]:
+    yield from about_the_person(body)
+    coded = _coded(body)
+    for table, code in coded if order is not Order.EMR_ID else coded[1:]:
+        yield sa.exists().where(table.c.emr_id == emr.c.emr_id, table.c.code == code)
+    if body.text is not None:
+        yield sa.exists().where(note.c.emr_id == emr.c.emr_id, _says(body.text))
+    if body.visited_from is not None or body.visited_to is not None:
+        yield from _visited(order, body)
+
+
+def about_the_person(body: SearchIn) -> Iterable[sa.ColumnElement[bool]]:
+    """Criteria that demographics alone decide."""
+    for key, beginning in ((family_name_key, body.family_name), (given_names_key, body.given_name)):
+        if beginning is not None:
+            least = sa.func.lower(sa.literal(beginning, sa.Text()))
+            yield key >= least
+            yield key < least.concat(BEYOND)
+    if body.birth_date is not None:
+        yield emr.c.birth_date == body.birth_date
+    if body.sex is not None:
+        yield emr.c.sex == body.sex
+
+
+def _says(text: str) -> sa.ColumnElement[bool]:
+    return note.c.words.bool_op("@@")(sa.func.websearch_to_tsquery("simple", sa.literal(text, sa.Text())))
+
+
+def _visited(order: Order, body: SearchIn) -> Iterable[sa.ColumnElement[bool]]:
+    """In the order of visits an EMR stands at its last visit of the time asked for, and nowhere else."""
+    if order is not Order.LAST_VISIT:
+        yield sa.exists().where(note.c.emr_id == emr.c.emr_id, *_within(note, body))
+        return
+    yield from _within(note, body)
+    later = note.alias("later")
+    place = sa.tuple_(later.c.period_start, later.c.version) > sa.tuple_(note.c.period_start, note.c.version)
+    yield ~sa.exists().where(later.c.emr_id == note.c.emr_id, place, *_within(later, body))
+
+
+def _within(visit: sa.FromClause, body: SearchIn) -> Iterable[sa.ColumnElement[bool]]:
+    """Days are those of UTC, the last one included."""
+    yield visit.c.is_visit
+    if body.visited_from is not None:
+        yield visit.c.period_start >= datetime.combine(body.visited_from, time(), UTC)
+    if body.visited_to is not None:
+        yield visit.c.period_start < datetime.combine(body.visited_to + timedelta(days=1), time(), UTC)
+
+
+def _follows(order: Order, keys: Sequence[sa.ColumnElement[Any]], place: Sequence[Any]) -> sa.ColumnElement[bool]:
+    kind = Timestamp if order is Order.LAST_VISIT else sa.Text()
+    bound = [sa.literal(place[0], kind), *(sa.literal(value, sa.Text()) for value in place[1:])]
+    if len(keys) == 1:
+        return keys[0] > bound[0]
+    return sa.tuple_(*keys) < sa.tuple_(*bound) if order is Order.LAST_VISIT else sa.tuple_(*keys) > sa.tuple_(*bound)
+
+
+def _cursor(order: Order, row: dict[str, Any]) -> str:
+    place = row["place"].isoformat() if order is Order.LAST_VISIT else row["place"]
+    key = [order.value, place] if order is Order.EMR_ID else [order.value, place, row["emr_id"]]
+    return base64.urlsafe_b64encode(json.dumps(key).encode()).decode()
+
+
+def _position(order: Order, cursor: str) -> list[Any]:
+    try:
+        place: list[Any]
+        of, *place = json.loads(base64.urlsafe_b64decode(cursor))
+        if of != order.value or len(place) != (1 if order is Order.EMR_ID else 2):
+            raise ValueError("cursor")
+        if not all(isinstance(value, str) and "\0" not in value for value in place):
+            raise TypeError("cursor")
+        if order is Order.LAST_VISIT:
+            place[0] = datetime.fromisoformat(place[0])
+            if place[0].tzinfo is None:
+                raise ValueError("cursor")
+    except (binascii.Error, ValueError, TypeError, RecursionError) as error:
+        raise Problem(Code.MALFORMED_REQUEST, "the cursor is none of ours, or another search's") from error
+    return place
