@@ -29,9 +29,11 @@ from emr_deploy.commands import (
     people,
     queries,
     running,
+    sign,
     verify,
 )
 from emr_deploy.commands.queries import QueryFailed
+from emr_deploy.commands.sign import NotWhatItSays
 from emr_deploy.kafka import KafkaFailed
 from emr_deploy.postgres import PostgresFailed
 from emr_deploy.readiness import NotReady
@@ -55,6 +57,7 @@ EXIT_CODES: dict[type[Exception], int] = {
     RowsMissing: FAILED,
     ImportUnfinished: FAILED,
     QueryFailed: FAILED,
+    NotWhatItSays: FAILED,
     UsageError: USAGE,
     BundleUnreadable: USAGE,
     TopologyError: USAGE,
@@ -74,7 +77,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for subject in (running, demo, access, queries, people, keys, bundles, network, indexer, config, verify, compose):
+for subject in (running, demo, access, queries, people, keys, bundles, network, indexer, config, sign, verify, compose):
     subject.register(app)
 
 

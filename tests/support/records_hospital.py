@@ -20,6 +20,7 @@ from emr_common.contents import Place
 from emr_common.foundation import Foundation
 from emr_common.idempotency import Idempotency
 from emr_common.ledger import Ledger
+from emr_common.own_keys import OwnKeys
 from emr_common.positions import Positions
 from emr_common.readiness import Readiness
 from emr_common.sealing import SealingPrivateKey, WrappingKey, new_wrapping_keyset
@@ -214,6 +215,7 @@ async def _foundation(
         authenticator=EnrolmentIdsAreTokens(wallet),
         idempotency=Idempotency(engine, ledger),
         transactions=transactions,
+        own_keys=OwnKeys(engine, ledger),
         access_log=AccessLog(engine),
         positions=Positions(engine, hospital.tracker),
         readiness=Readiness({}),

@@ -6,6 +6,7 @@ FastAPI's own reading of JSON turns ``1.0`` into a float and lets the last of tw
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from emr_model.clinical.canonical import JsonObject, parse_object
@@ -45,5 +46,17 @@ async def clinical_body(request: Request, kind: type[B]) -> B:
 
 def clinical_body_schema(kind: type[BaseModel]) -> dict[str, Any]:
     """What a route passes as ``openapi_extra`` so that its body is documented all the same."""
-    schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    schema = kind.model_json_schema()
+    inlined = _inlined(schema, schema.pop("$defs", {}))
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": inlined}}}}
+
+
+def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
+    """References lead to ``$defs``, which an OpenAPI document does not have."""
+    if isinstance(schema, list):
+        return [_inlined(each, definitions) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _inlined(definitions[schema["$ref"].removeprefix("#/$defs/")], definitions)
+    return {name: _inlined(value, definitions) for name, value in schema.items() if name != "discriminator"}

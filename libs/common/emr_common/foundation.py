@@ -20,6 +20,7 @@ from emr_common.auth import Authenticator
 from emr_common.idempotency import Idempotency
 from emr_common.issuer_keys import PublishedKeys
 from emr_common.ledger import Ledger
+from emr_common.own_keys import OwnKeys
 from emr_common.positions import Positions
 from emr_common.problems import Problem
 from emr_common.readiness import Check, Readiness, database_answers
@@ -38,6 +39,7 @@ class Foundation:
     authenticator: Authenticator
     idempotency: Idempotency
     transactions: TransactionStore
+    own_keys: OwnKeys
     access_log: AccessLog
     positions: Positions
     readiness: Readiness
@@ -63,6 +65,7 @@ async def foundation(settings: ServiceSettings) -> AsyncIterator[Foundation]:
             authenticator=Authenticator(TokenVerifier(settings.auth.issuer, settings.auth.audience, keys), wallet),
             idempotency=Idempotency(engine, ledger),
             transactions=transactions,
+            own_keys=OwnKeys(engine, ledger),
             access_log=AccessLog(engine),
             positions=Positions(engine, ledger.tracker),
             readiness=Readiness({"database": database_answers(engine), **ledger_checks(ledger)}),

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -18,10 +18,11 @@ from emr_model.ledger.functions import Function
 from hlf.commits import Commit, CommitTracker
 from hlf.errors import EndorseError, EvaluateError, HlfError, SubmitError, TransactionInvalid
 from hlf.evidence import collect
-from hlf.gateway import Gateway, Transaction
-from hlf.identity import Signer
+from hlf.gateway import Gateway, Proposal, Transaction
+from hlf.identity import Creator, Signer
 
 from emr_common import problems, telemetry
+from emr_common.calls import Argument, Call
 from emr_common.endorsers import EndorserChoice
 from emr_common.problems import OutcomePending, Problem
 from emr_common.receipts import ReceiptProof, proof_of
@@ -33,7 +34,6 @@ PAGE_SIZE = 100
 LAG_WAITS_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, None)
 PAYLOADS_DIFFER = "ProposalResponsePayloads do not match"
 
-Argument = str | bytes | int
 A = TypeVar("A", bound=JsonValue)
 
 
@@ -130,43 +130,71 @@ class Ledger:
         OutcomePending when nothing is known after ``wait_seconds`` (default: the setting). Who endorses stands in the
         function's ``spec``.
         """
-        endorsers = await self._endorsers(function, arguments)
+        return await self.perform(caller, Call(function, arguments, transient), journal, wait_seconds)
+
+    async def perform(
+        self,
+        caller: Caller | Signer,
+        call: Call,
+        journal: Journal | None = None,
+        wait_seconds: float | None = None,
+    ) -> Committed:
+        """The same for a call that was made elsewhere."""
+        signer, name = _signer(caller), _name(caller)
+        endorsers = await self._endorsers(call)
         while True:
-            transaction = await self._endorsed(_signer(caller), function, _texts(arguments), transient)
-            await self._announce(transaction, _name(caller), function, journal)
+            transaction = await self._endorse(call, lambda chosen: self._proposal(signer, call, chosen))
+            await self._announce(transaction, name, call.function, journal)
             try:
-                commit = await self._committed(transaction, function, wait_seconds)
+                return await self._committed(transaction, call.function, wait_seconds)
             except Problem as problem:
                 if problem.code is not Code.TRANSACTION_INVALID:
                     raise
-                known, endorsers = endorsers, await self._endorsers(function, arguments)
+                known, endorsers = endorsers, await self._endorsers(call)
                 if endorsers == known:
                     raise
                 continue  # nothing took effect, and other hospitals endorse by now
-            self._transactions.settle(commit.transaction_id, commit.validation_name, commit.block_number)
-            return Committed(commit.transaction_id, commit.block_number, transaction.result)
 
-    async def _endorsers(self, function: Function, arguments: Sequence[Argument]) -> tuple[str, ...]:
-        async with _measured(function, "endorsers"):
-            return await self._choice.of(function, _texts(arguments))
+    def propose(self, creator: Creator, call: Call) -> Proposal:
+        """A call as whoever keeps the creator's key is to sign it. Who endorses is chosen when it is endorsed: no
+        signature covers that.
+        """
+        return self._proposal(creator, call, ())
 
-    async def _endorsed(
-        self,
-        signer: Signer,
-        function: Function,
-        arguments: Sequence[str | bytes],
-        transient: Mapping[str, bytes] | None,
-    ) -> Transaction:
+    async def evaluate_signed(self, function: Function, proposal: bytes, signature: bytes) -> bytes:
+        """``evaluate`` of what ``propose`` gave. Raises Problem."""
+        async with _measured(function, "evaluate"):
+            return await self._gateway.proposal(proposal, signature).evaluate(target_organizations=[self.msp_id])
+
+    async def endorse_signed(self, function: Function, proposal: bytes, signature: bytes) -> bytes:
+        """The bytes of the transaction that the hospitals' peers made of what ``propose`` gave. Raises Problem."""
+        proposed = self._gateway.proposal(proposal, signature)
+        arguments = tuple(argument.decode() for argument in proposed.call.arguments)
+        endorsed = await self._endorse(Call(function, arguments), proposed.with_endorsers)
+        return endorsed.bytes
+
+    async def submit_signed(
+        self, caller: Caller, function: Function, transaction: bytes, signature: bytes
+    ) -> Committed:
+        """Hands in what ``endorse_signed`` gave and waits for its block. Raises as ``submit`` does."""
+        signed = self._gateway.transaction(transaction, signature)
+        await self._announce(signed, caller.enrolment_id, function, None)
+        return await self._committed(signed, function, None)
+
+    def result_of(self, transaction: bytes) -> bytes:
+        """The chaincode's answer, which counts once the transaction is committed."""
+        return self._gateway.transaction(transaction).result
+
+    async def _endorsers(self, call: Call) -> tuple[str, ...]:
+        async with _measured(call.function, "endorsers"):
+            return await self._choice.of(call.function, _texts(call.arguments))
+
+    async def _endorse(self, call: Call, make: Callable[[Sequence[str]], Proposal]) -> Transaction:
         """Waits a little for another hospital's peer that has not committed yet what this one has."""
-        contract = self._gateway.contract(signer, self._settings.channel, self._settings.chaincode)
+        function, arguments = call.function, _texts(call.arguments)
         async with _measured(function, "endorse"):
             for wait_seconds in LAG_WAITS_SECONDS:
-                proposal = contract.propose(
-                    function.wire_name,
-                    *arguments,
-                    transient=transient,
-                    endorsing_organizations=await self._choice.of(function, arguments),
-                )
+                proposal = make(await self._choice.of(function, arguments))
                 try:
                     return await proposal.endorse()
                 except EndorseError as error:
@@ -180,6 +208,15 @@ class Ledger:
                 await asyncio.sleep(wait_seconds)
         raise AssertionError("the last wait is None")
 
+    def _proposal(self, creator: Creator, call: Call, organizations: Sequence[str]) -> Proposal:
+        contract = self._gateway.contract(creator, self._settings.channel, self._settings.chaincode)
+        return contract.propose(
+            call.function.wire_name,
+            *_texts(call.arguments),
+            transient=call.transient,
+            endorsing_organizations=organizations,
+        )
+
     async def _announce(self, transaction: Transaction, name: str, function: Function, journal: Journal | None) -> None:
         """What must be durable before anything is submitted."""
         begun = self._transactions.begin(transaction.transaction_id, name, function.wire_name)
@@ -191,7 +228,12 @@ class Ledger:
                 if outcome is not None:
                     raise outcome
 
-    async def _committed(self, transaction: Transaction, function: Function, wait_seconds: float | None) -> Commit:
+    async def _committed(self, transaction: Transaction, function: Function, wait_seconds: float | None) -> Committed:
+        commit = await self._settled(transaction, function, wait_seconds)
+        self._transactions.settle(commit.transaction_id, commit.validation_name, commit.block_number)
+        return Committed(commit.transaction_id, commit.block_number, transaction.result)
+
+    async def _settled(self, transaction: Transaction, function: Function, wait_seconds: float | None) -> Commit:
         timeout = self._settings.commit_timeout_seconds if wait_seconds is None else wait_seconds
         async with _measured(function, "commit"):
             try:
@@ -212,6 +254,17 @@ class Ledger:
             return await self._tracker.lookup(transaction_id)
         except HlfError as error:
             raise problems.from_ledger_error(error) from error
+
+    async def wait_for(self, transaction_id: str) -> Commit | None:
+        """The same for one that somebody else hands in now; None when nothing came within the commit timeout."""
+        pending = self._tracker.expect(transaction_id)
+        known = await self.find(transaction_id)
+        if known is not None:
+            pending.settle(known)
+        try:
+            return await pending.outcome(self._settings.commit_timeout_seconds)
+        except HlfError:
+            return None
 
     async def receipt_proof(self, receipt: str) -> ReceiptProof:
         """What proves a disclosure off-line, from the own peer. Raises Problem TRANSACTION_NOT_FOUND."""

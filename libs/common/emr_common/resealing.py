@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from emr_readmodel.hospital import emr_key, wallet
+from emr_readmodel.hospital import emr_key, patient_key, wallet
 from prometheus_client import Gauge
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -38,6 +38,7 @@ def _emr_key(keyset: WrappingKey, sealed: bytes, emr_id: str) -> bytes:
 
 
 WALLET = Sealed(wallet, wallet.c.enrolment_id, wallet.c.sealed_private_key, _wallet_key)
+NEXT_KEYS = Sealed(patient_key, patient_key.c.enrolment_id, patient_key.c.sealed_private_key, _wallet_key)
 EMR_KEYS = Sealed(emr_key, emr_key.c.emr_id, emr_key.c.wrapped_keyset, _emr_key)
 
 

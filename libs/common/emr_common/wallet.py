@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from emr_model.ledger.codes import Code
 from emr_model.ledger.functions import Role
-from emr_readmodel.hospital import wallet
+from emr_readmodel.hospital import patient_key, wallet
 from hlf.identity import SigningIdentity
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -29,6 +29,8 @@ from emr_common.sealing import WrappingKey
 
 SIGNERS_CACHED = 512
 USE = "wallet-key"
+REPLACED = ("enrolment_id", "certificate_pem", "sealed_private_key")
+"""What another key of the same person changes."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,9 @@ class Caller:
 
     @property
     def signer(self) -> SigningIdentity:
-        """Raises Problem ROLE_NOT_ALLOWED for a caller who keeps their own key: those sign each step themselves."""
+        """Raises Problem SIGNATURE_NEEDED for a caller who keeps their own key: those sign each step themselves."""
         if self.held_signer is None:
-            raise Problem(Code.ROLE_NOT_ALLOWED, "the caller keeps the key: prepare, endorse and submit instead")
+            raise Problem(Code.SIGNATURE_NEEDED)
         return self.held_signer
 
 
@@ -77,9 +79,13 @@ class Wallet:
         """By the ledger's id of a patient of this hospital, unless revoked."""
         return await self._find(wallet.c.patient_id == patient_id, wallet.c.revoked_at.is_(None))
 
+    async def find_emr(self, emr_id: str) -> Caller | None:
+        """The patient of an EMR of this hospital, unless revoked."""
+        return await self._find(wallet.c.emr_id == emr_id, wallet.c.revoked_at.is_(None))
+
     async def _find(self, *conditions: sa.ColumnElement[bool]) -> Caller | None:
         async with self._engine.connect() as connection:
-            row = (await connection.execute(sa.select(wallet).where(*conditions))).mappings().one_or_none()
+            row = (await connection.execute(_CURRENT.where(*conditions))).mappings().one_or_none()
         return None if row is None else self._caller(row)
 
     def _caller(self, row: Mapping[Any, Any]) -> Caller:
@@ -118,7 +124,7 @@ class Wallet:
         """Stores an identity in the caller's transaction. Raises AlreadyEnrolled; a failed transaction is then to be
         rolled back.
         """
-        sealed = None if private_key is None else self._seal(private_key, enrolment_id)
+        sealed = None if private_key is None else self.seal(private_key, enrolment_id)
         row = {
             "issuer": issuer,
             "subject": subject,
@@ -134,7 +140,8 @@ class Wallet:
         except IntegrityError as error:
             raise AlreadyEnrolled(enrolment_id) from error
 
-    def _seal(self, private_key: ec.EllipticCurvePrivateKey, enrolment_id: str) -> bytes:
+    def seal(self, private_key: ec.EllipticCurvePrivateKey, enrolment_id: str) -> bytes:
+        """A private key as it is stored."""
         der = private_key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
         return self._keyset.seal(der, USE, enrolment_id)
 
@@ -173,3 +180,18 @@ class Wallet:
             .values(revoked_at=sa.func.now(), sealed_private_key=None)
         )
         return ended.rowcount > 0
+
+
+_later = (
+    sa.select(patient_key)
+    .where(patient_key.c.emr_id == wallet.c.emr_id, patient_key.c.counts_from <= sa.func.now())
+    .order_by(patient_key.c.counts_from.desc())
+    .limit(1)
+    .lateral("later")
+)
+_IS_LATER = _later.c.enrolment_id.is_not(None)
+_CURRENT = sa.select(
+    *(column for column in wallet.c if column.name not in REPLACED),
+    *(sa.case((_IS_LATER, _later.c[name]), else_=wallet.c[name]).label(name) for name in REPLACED),
+).select_from(wallet.outerjoin(_later, sa.true()))
+"""The wallet with each patient's key that counts now."""

@@ -31,6 +31,24 @@ wallet = sa.Table(
 )
 sa.Index("wallet_patient_id_idx", wallet.c.patient_id, postgresql_where=wallet.c.patient_id.is_not(None))
 
+patient_key = sa.Table(
+    "patient_key",
+    metadata,
+    key("enrolment_id", sa.Text(), "Opaque enrolment id: the common name of the certificate"),
+    required("emr_id", sa.Text(), "The patient's EMR"),
+    required("certificate_pem", sa.Text(), "The Fabric certificate of the key, PEM"),
+    optional(
+        "sealed_private_key",
+        sa.LargeBinary(),
+        "Private key, sealed by the wallet keyset; null if its holder keeps it",
+    ),
+    required("created_at", Timestamp, "When it was certified, before it was bound", default="now()"),
+    optional("counts_from", Timestamp, "From when the ledger takes it for the patient's; null until that is known"),
+    schema=SCHEMA,
+    comment="Patients' keys after the wallet's: the latest that counts stands for it",
+)
+sa.Index("patient_key_emr_id_idx", patient_key.c.emr_id)
+
 emr_key = sa.Table(
     "emr_key",
     metadata,
@@ -88,6 +106,24 @@ transaction = sa.Table(
     comment="Transactions submitted by this hospital's services",
 )
 sa.Index("transaction_created_at_idx", transaction.c.created_at, postgresql_where=transaction.c.state == "pending")
+
+preparation = sa.Table(
+    "preparation",
+    metadata,
+    key("transaction_id", sa.Text(), "Fabric transaction id, which the proposal fixes"),
+    required("caller", sa.Text(), "Enrolment id of who is to sign"),
+    required("function", sa.Text(), "The chaincode function"),
+    required("ids", Json, "What the answer will carry: ids and versions; never content"),
+    required("proposal", sa.LargeBinary(), "The call without a signature (gateway.ProposedTransaction)"),
+    optional("endorsing_at", Timestamp, "When somebody last began to have it endorsed; null while nobody does"),
+    optional("transaction", sa.LargeBinary(), "The endorsed call without a signature (gateway.PreparedTransaction)"),
+    required("prepared_at", Timestamp, "When it was made; further steps have their time from here", default="now()"),
+    optional("submitted_at", Timestamp, "When it was last about to be handed in; null before"),
+    optional("answer", Json, "The answer to its submission once committed: ids, versions and blocks"),
+    schema=SCHEMA,
+    comment="Calls of people who keep their own key, between the steps that they sign; kept for a day",
+)
+sa.Index("preparation_prepared_at_idx", preparation.c.prepared_at)
 
 access_log = sa.Table(
     "access_log",

@@ -11,6 +11,7 @@ from emr_common.emr_keys import EmrKeys
 from emr_common.foundation import foundation
 from emr_common.idempotency import Idempotency
 from emr_common.ledger import Ledger
+from emr_common.own_keys import OwnKeys
 from emr_common.positions import Positions
 from emr_common.readiness import Readiness
 from emr_common.sealing import WrappingKey
@@ -29,6 +30,7 @@ class Services:
     authenticator: Authenticator
     idempotency: Idempotency
     transactions: TransactionStore
+    own_keys: OwnKeys
     positions: Positions
     readiness: Readiness
     sharings: SharingStore
@@ -49,6 +51,7 @@ async def bootstrap(settings: ConsentSettings) -> AsyncIterator[Services]:
             authenticator=base.authenticator,
             idempotency=base.idempotency,
             transactions=base.transactions,
+            own_keys=base.own_keys,
             positions=base.positions,
             readiness=base.readiness,
             sharings=SharingStore(base.engine, settings.org_msp_id),

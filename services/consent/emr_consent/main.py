@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from emr_consent import api
 from emr_consent.bootstrap import bootstrap
+from emr_consent.operations import OPERATIONS
 from emr_consent.settings import ConsentSettings
 
 
@@ -18,7 +19,7 @@ def application(settings: ConsentSettings) -> FastAPI:
         description="Requests, approvals and endings: how an EMR comes to be shared, and stops being shared.",
         settings=settings,
         bootstrap=lambda: bootstrap(settings),
-        routers=[api.router, transaction_routes.router],
+        routers=[api.router, transaction_routes.routes(OPERATIONS)],
     )
 
 

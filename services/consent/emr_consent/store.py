@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from emr_common import cursors
 from emr_common.parking import refuse_parked
 from emr_common.positions import as_of_block
-from emr_common.problems import Problem
-from emr_model.ledger.codes import Code
 from emr_model.ledger.sharing import SharingState
 from emr_readmodel.care import sharing
 from emr_readmodel.sharing import sharing_state
@@ -45,7 +41,7 @@ class SharingStore:
         if state is not None:
             query = query.where(_STATE.in_([state.value]))
         if after is not None:
-            query = query.where(sa.tuple_(*_KEY) > sa.tuple_(*_position(after)))
+            query = query.where(sa.tuple_(*_KEY) > sa.tuple_(*cursors.position(after, _key)))
         async with self._engine.connect() as connection:
             await connection.execution_options(isolation_level="REPEATABLE READ")
             block = await as_of_block(connection)
@@ -58,7 +54,7 @@ class SharingStore:
         """EMRs with sharings, of any state, in the range of a full ``page``, else after the cursor."""
         query = sa.select(sharing.c.emr_id).where(self._in_direction(direction))
         if after is not None:
-            query = query.where(sharing.c.emr_id >= _position(after)[0])
+            query = query.where(sharing.c.emr_id >= cursors.position(after, _key)[0])
         return query.where(sharing.c.emr_id <= page[-1]["emr_id"]) if page else query
 
     async def unsettled(self) -> list[tuple[str, str]]:
@@ -79,15 +75,10 @@ class SharingStore:
 
 
 def _cursor(row: dict[str, Any]) -> str:
-    key = [row["emr_id"], row["recipient_msp"], row["number"]]
-    return base64.urlsafe_b64encode(json.dumps(key).encode()).decode()
+    return cursors.cursor([row["emr_id"], row["recipient_msp"], row["number"]])
 
 
-def _position(cursor: str) -> tuple[str, str, int]:
-    try:
-        emr_id, msp_id, number = json.loads(base64.urlsafe_b64decode(cursor))
-        if not (isinstance(emr_id, str) and isinstance(msp_id, str) and type(number) is int):
-            raise TypeError("cursor")
-    except (binascii.Error, ValueError, TypeError) as error:
-        raise Problem(Code.MALFORMED_REQUEST, "the cursor is none of ours") from error
+def _key(emr_id: str, msp_id: str, number: int) -> tuple[str, str, int]:
+    if not (isinstance(emr_id, str) and isinstance(msp_id, str) and type(number) is int):
+        raise TypeError("cursor")
     return emr_id, msp_id, number

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from emr_common.problems import Problem
-from emr_model.ledger.codes import Code
+from emr_common import cursors
 from emr_readmodel.care import dead_letter, parked, position
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -69,7 +65,7 @@ class IndexStore:
             is_resolved = dead_letter.c.resolved_at.is_not(None)
             query = query.where(is_resolved if resolved else sa.not_(is_resolved))
         if after is not None:
-            query = query.where(sa.tuple_(*_ORDER) < sa.tuple_(*_position(after)))
+            query = query.where(sa.tuple_(*_ORDER) < sa.tuple_(*cursors.position(after, _key)))
         async with self._engine.connect() as connection:
             await connection.execution_options(isolation_level="REPEATABLE READ")
             block = await _as_of_block(connection)
@@ -83,16 +79,11 @@ async def _as_of_block(connection: AsyncConnection) -> int:
 
 
 def _cursor(row: dict[str, Any]) -> str:
-    key = [row["first_at"].isoformat(), row["event_id"], row["code"]]
-    return base64.urlsafe_b64encode(json.dumps(key).encode()).decode()
+    return cursors.cursor([row["first_at"].isoformat(), row["event_id"], row["code"]])
 
 
-def _position(cursor: str) -> tuple[datetime, str, str]:
-    try:
-        first_at, event_id, code = json.loads(base64.urlsafe_b64decode(cursor))
-        moment = datetime.fromisoformat(first_at)
-        if moment.tzinfo is None or not (isinstance(event_id, str) and isinstance(code, str)):
-            raise TypeError("cursor")
-    except (binascii.Error, ValueError, TypeError) as error:
-        raise Problem(Code.MALFORMED_REQUEST, "the cursor is none of ours") from error
+def _key(first_at: str, event_id: str, code: str) -> tuple[datetime, str, str]:
+    moment = datetime.fromisoformat(first_at)
+    if moment.tzinfo is None or not (isinstance(event_id, str) and isinstance(code, str)):
+        raise TypeError("cursor")
     return moment, event_id, code

@@ -56,6 +56,12 @@ def notes(view: EmrView, opened: list[OpenedNote]) -> dict[str, Any]:
     }
 
 
+def emr_page(view: EmrView, header: OpenedHeader | None, opened: list[OpenedNote]) -> dict[str, Any]:
+    """``emr`` and ``notes`` in one, the demographics on the first page only."""
+    facts = _facts(view) if header is None else emr(header)
+    return {**facts, "notes": [note(each) for each in opened], "next": view.next}
+
+
 def note(opened: OpenedNote) -> dict[str, Any]:
     """Schema ``NoteOut``."""
     view = opened.view

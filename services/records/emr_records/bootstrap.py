@@ -13,6 +13,7 @@ from emr_common.emr_keys import EmrKeys
 from emr_common.foundation import Foundation, foundation
 from emr_common.idempotency import Idempotency
 from emr_common.ledger import Ledger
+from emr_common.own_keys import OwnKeys
 from emr_common.positions import Positions
 from emr_common.readiness import Readiness
 from emr_common.sealing import SealingPrivateKey, WrappingKey
@@ -38,6 +39,7 @@ class Services:
     authenticator: Authenticator
     idempotency: Idempotency
     transactions: TransactionStore
+    own_keys: OwnKeys
     access_log: AccessLog
     positions: Positions
     readiness: Readiness
@@ -76,6 +78,7 @@ async def services(settings: RecordsSettings, base: Foundation) -> AsyncIterator
                 authenticator=base.authenticator,
                 idempotency=base.idempotency,
                 transactions=base.transactions,
+                own_keys=base.own_keys,
                 access_log=base.access_log,
                 positions=base.positions,
                 readiness=base.readiness,

@@ -13,6 +13,7 @@ from emr_model.clinical.sealed_form import Unpacked
 from emr_model.ledger.answers import EmrFound, EmrView
 from emr_model.ledger.codes import Code
 from emr_model.ledger.functions import Function
+from hlf.identity import Signer
 
 NO_NOTES = 0
 
@@ -29,35 +30,43 @@ class OpenedHeader:
 class OwnContent:
     """The hospital's own EMRs, as a caller may see them: the contract judges by the caller's certificate.
 
+    What has to be known before a caller who keeps the key has signed anything is read as the service itself.
+
     Everything raises Problem: the contract's codes, CONTENT_UNAVAILABLE, or CONTENT_MISMATCH, which is an alarm.
     """
 
     ledger: Ledger
     emr_keys: EmrKeys
 
-    async def view(self, caller: Caller, emr_id: str, start: int = 1, limit: int | None = None) -> EmrView:
+    async def view(self, caller: Caller | Signer, emr_id: str, start: int = 1, limit: int | None = None) -> EmrView:
         """A page as the ledger has it, nothing opened."""
         arguments = [start] if limit is None else [start, limit]
         return EmrView.from_json(await self.ledger.evaluate(caller, Function.READ_EMR, emr_id, *arguments))
 
-    async def version(self, caller: Caller, emr_id: str) -> EmrView:
+    async def version(self, caller: Caller | Signer, emr_id: str) -> EmrView:
         """The public part only: nothing sealed is read."""
         return await self.view(caller, emr_id, 2, NO_NOTES)
 
     async def find(self, caller: Caller, patient_id: str) -> EmrFound:
         return EmrFound.from_json(await self.ledger.evaluate(caller, Function.GET_EMR_BY_PATIENT_ID, patient_id))
 
-    async def header(self, caller: Caller, emr_id: str) -> OpenedHeader:
+    async def header(self, caller: Caller | Signer, emr_id: str) -> OpenedHeader:
         view = await self.view(caller, emr_id, 1, NO_NOTES)
+        return await self.open_header(view)
+
+    async def open_header(self, view: EmrView) -> OpenedHeader:
         with content_problems():
-            key = await self.emr_keys.get(emr_id)
-            return OpenedHeader(view, self.place(emr_id).open_demographics(key, view.emr, view.demographics))
+            key = await self.emr_keys.get(view.emr_id)
+            return OpenedHeader(view, self.place(view.emr_id).open_demographics(key, view.emr, view.demographics))
 
     async def notes(self, caller: Caller, emr_id: str, start: int, limit: int) -> tuple[EmrView, list[OpenedNote]]:
         view = await self.view(caller, emr_id, start, limit)
+        return view, await self.open_notes(view)
+
+    async def open_notes(self, view: EmrView) -> list[OpenedNote]:
         with content_problems():
-            key = await self.emr_keys.get(emr_id)
-            return view, [self.place(emr_id).open_note(key, note) for note in view.notes]
+            key = await self.emr_keys.get(view.emr_id)
+            return [self.place(view.emr_id).open_note(key, note) for note in view.notes]
 
     async def note(self, caller: Caller, emr_id: str, version: int) -> OpenedNote:
         """Raises Problem NOTE_NOT_FOUND too."""

@@ -8,6 +8,7 @@ import hmac
 from dataclasses import dataclass
 from typing import Any
 
+from emr_common.calls import Call
 from emr_common.contents import mismatch
 from emr_common.idempotency import Answer, Attempt
 from emr_common.ledger import Ledger
@@ -45,19 +46,16 @@ class Disclosures:
 
     async def disclose(self, caller: Caller, body: DisclosureIn, attempt: Attempt) -> Answer:
         """Leaves a receipt of the read on the ledger, before anything is shown."""
-        committed = await self.ledger.submit(
-            caller,
-            Function.GET_SHARED_EMR,
-            body.owner_msp,
-            body.patient_id,
-            body.purpose.value,
-            journal=_ReceiptJournal(attempt),
-        )
-        return Answer(201, {**_ids(committed.result), **committed.ids()})
+        committed = await self.ledger.perform(caller, disclosure(body), _ReceiptJournal(attempt))
+        return Answer(201, {**receipt_ids(committed.result), **committed.ids()})
 
     async def read(self, caller: Caller, receipt: str) -> OpenedSnapshot:
         """The snapshot of a receipt of the caller's."""
-        shared = SharedEmr.from_json(await self.ledger.evaluate(caller, Function.READ_SHARED_EMR, receipt))
+        return self.open(await self.ledger.evaluate(caller, Function.READ_SHARED_EMR, receipt))
+
+    def open(self, answer: bytes) -> OpenedSnapshot:
+        """What ReadSharedEmr answered, opened."""
+        shared = SharedEmr.from_json(answer)
         try:
             return self._opened(shared)
         except (SealingFailed, ClinicalError, ValueError) as error:
@@ -117,8 +115,12 @@ class _ReceiptJournal:
     attempt: Attempt
 
     async def submitting(self, transaction_id: str, result: bytes) -> None:
-        self.attempt.plan(_ids(result))
+        self.attempt.plan(receipt_ids(result))
         await self.attempt.submitting(transaction_id, result)
+
+
+def disclosure(body: DisclosureIn) -> Call:
+    return Call(Function.GET_SHARED_EMR, (body.owner_msp, body.patient_id, body.purpose.value))
 
 
 def _verify(snapshot: Snapshot, shared: SharedEmr) -> None:
@@ -135,5 +137,5 @@ def _verify(snapshot: Snapshot, shared: SharedEmr) -> None:
         note.verify(public.commitment)
 
 
-def _ids(result: bytes) -> dict[str, Any]:
+def receipt_ids(result: bytes) -> dict[str, Any]:
     return Receipt.from_json(result).to_wire()

@@ -14,14 +14,16 @@ from emr_model.clinical.canonical import JsonObject
 from emr_model.clinical.errors import IdentifierMissing
 from emr_model.clinical.identifiers import patient_identifier
 from emr_model.clinical.notes import BundleReport, NoteContent
-from emr_model.ledger.answers import VisitCount
+from emr_model.ledger.answers import EmrFound, VisitCount
 from emr_model.ledger.codes import Code
 from emr_model.ledger.functions import Function
 from fastapi import Response
+from hlf.identity import Signer
 
 from emr_records import answers
 from emr_records.bodies import PostedNote, refused
 from emr_records.bootstrap import Services
+from emr_records.disclosures import OpenedSnapshot
 from emr_records.imports import remarks, seal_bundle
 from emr_records.notes import require_note, require_same_patient, typed_content
 from emr_records.schemas import AmendmentIn, SearchIn
@@ -30,13 +32,16 @@ from emr_records.store import ImportJob, ImportResult
 
 async def read_emr(services: Services, caller: Caller, emr_id: str) -> Response:
     header = await services.content.header(caller, emr_id)
-    await _log_own(services, caller, emr_id, "read-emr")
+    await log_own(services, caller, emr_id, "read-emr")
     return answers.json_response(answers.emr(header), answers.emr_version_tag(header.view))
 
 
 async def find_emr(services: Services, caller: Caller, patient_id: str) -> Response:
-    found = await services.content.find(caller, patient_id)
-    await _log_own(services, caller, found.emr_id, "find-emr")
+    return await emr_found(services, caller, await services.content.find(caller, patient_id))
+
+
+async def emr_found(services: Services, caller: Caller, found: EmrFound) -> Response:
+    await log_own(services, caller, found.emr_id, "find-emr")
     return answers.json_response({"emrs": [answers.emr_found(found)]})
 
 
@@ -64,13 +69,13 @@ def _identifier_hmac(services: Services, body: SearchIn) -> bytes | None:
 
 async def read_notes(services: Services, caller: Caller, emr_id: str, start: int, limit: int) -> Response:
     view, opened = await services.content.notes(caller, emr_id, start, limit)
-    await _log_own(services, caller, emr_id, "read-notes")
+    await log_own(services, caller, emr_id, "read-notes")
     return answers.json_response(answers.notes(view, opened), answers.emr_version_tag(view))
 
 
 async def read_note(services: Services, caller: Caller, emr_id: str, version: int) -> Response:
     opened = await services.content.note(caller, emr_id, version)
-    await _log_own(services, caller, emr_id, "read-note", version)
+    await log_own(services, caller, emr_id, "read-note", version)
     return answers.json_response(answers.note(opened))
 
 
@@ -85,20 +90,33 @@ async def add_note(
     attempt: Attempt,
 ) -> Answer:
     """201 for a new note, 200 for one that the EMR had already."""
-    if patient is not None:
-        require_same_patient(patient, await services.content.header(caller, emr_id), services.identifier_systems)
-    patient_id = (await services.known_emrs.get(caller, emr_id)).patient_id
-    ids = services.writer.note_ids
-    if isinstance(posted, NoteContent):
-        note_id, note = ids.of(patient_id, posted), posted
-    else:
-        note_id = ids.typed(patient_id, caller, idempotency_key)
-        note = typed_content(note_id, posted)
-        if isinstance(posted, AmendmentIn):
-            await require_note(services.content, caller, emr_id, posted.amends)
+    note_id, note = await identified_note(services, caller, caller, emr_id, posted, patient, idempotency_key)
     added = await services.writer.add(caller, emr_id, note_id, note, expected_version=expected_version, attempt=attempt)
     answer = {"emrId": emr_id, "noteId": added.note_id, "version": added.version}
     return Answer(200, answer) if added.committed is None else Answer(201, {**answer, **added.committed.ids()})
+
+
+async def identified_note(
+    services: Services,
+    reader: Caller | Signer,
+    author: Caller,
+    emr_id: str,
+    posted: PostedNote,
+    patient: JsonObject | None,
+    idempotency_key: str,
+) -> tuple[str, NoteContent]:
+    """The note under its id. ``reader`` is who asks the ledger what has to be known for it."""
+    if patient is not None:
+        require_same_patient(patient, await services.content.header(reader, emr_id), services.identifier_systems)
+    patient_id = (await services.known_emrs.get(reader, emr_id)).patient_id
+    ids = services.writer.note_ids
+    if isinstance(posted, NoteContent):
+        return ids.of(patient_id, posted), posted
+    note_id = ids.typed(patient_id, author, idempotency_key)
+    note = typed_content(note_id, posted)
+    if isinstance(posted, AmendmentIn):
+        await require_note(services.content, reader, emr_id, posted.amends)
+    return note_id, note
 
 
 async def accept_import(
@@ -108,7 +126,7 @@ async def accept_import(
     if not report.notes:
         raise refused(report) if report.refused else Problem(Code.BUNDLE_INVALID, "the bundle makes no note")
     if caller.held_signer is None:
-        raise Problem(Code.ROLE_NOT_ALLOWED, "whoever keeps the key cannot leave signing to this service")
+        raise Problem(Code.SIGNATURE_NEEDED, "whoever keeps the key cannot leave signing to this service")
     header = await services.content.header(caller, emr_id)
     if report.patient is not None:
         require_same_patient(report.patient.resource, header, services.identifier_systems)
@@ -147,7 +165,10 @@ async def read_import(services: Services, caller: Caller, import_id: str) -> dic
 
 
 async def read_shared_emr(services: Services, caller: Caller, receipt: str) -> Response:
-    opened = await services.disclosures.read(caller, receipt)
+    return await shared_emr(services, caller, await services.disclosures.read(caller, receipt))
+
+
+async def shared_emr(services: Services, caller: Caller, opened: OpenedSnapshot) -> Response:
     shared = opened.shared
     await services.access_log.record(
         caller,
@@ -155,7 +176,7 @@ async def read_shared_emr(services: Services, caller: Caller, receipt: str) -> R
         owner_msp=shared.owner_msp,
         action="read-shared-emr",
         purpose=shared.purpose.value,
-        transaction_id=receipt.partition(".")[2],
+        transaction_id=shared.receipt.partition(".")[2],
     )
     return answers.json_response(answers.shared_emr(shared, opened.snapshot))
 
@@ -168,7 +189,7 @@ async def prove_disclosure(services: Services, caller: Caller, receipt: str) -> 
 
 async def download_own_emr(services: Services, caller: Caller) -> Response:
     opened = await services.content.own_emr(caller)
-    await _log_own(services, caller, opened.emr_id, "download-emr")
+    await log_own(services, caller, opened.emr_id, "download-emr")
     return answers.whole_emr(opened)
 
 
@@ -183,7 +204,7 @@ async def count_visits(services: Services, caller: Caller, provider: str) -> dic
     return {"provider": provider, "visits": VisitCount.from_json(answer).visits}
 
 
-async def _log_own(
+async def log_own(
     services: Services, caller: Caller, emr_id: str, action: str, note_version: int | None = None
 ) -> None:
     await services.access_log.record(

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from emr_records import api
 from emr_records.bootstrap import bootstrap
+from emr_records.operations import OPERATIONS
 from emr_records.settings import RecordsSettings
 
 
@@ -19,7 +20,7 @@ def application(settings: RecordsSettings) -> FastAPI:
         description="Reading EMRs, adding notes, imports, downloads, and snapshots that other hospitals shared.",
         settings=settings,
         bootstrap=lambda: bootstrap(settings),
-        routers=[api.router, transaction_routes.router],
+        routers=[api.router, transaction_routes.routes(OPERATIONS)],
         body_limits={"/v1/emrs/{emr}/imports": IMPORT_MAX_BYTES},
     )
 

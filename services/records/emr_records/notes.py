@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from emr_common.calls import Call
 from emr_common.contents import content_problems
 from emr_common.idempotency import Attempt
 from emr_common.ledger import Committed
@@ -24,6 +25,7 @@ from emr_model.clinical.typed import AmendmentRefused, bundle_amendment, text_am
 from emr_model.ledger.answers import EmrView
 from emr_model.ledger.codes import Code
 from emr_model.ledger.functions import Function
+from hlf.identity import Signer
 
 from emr_records.bodies import invalid
 from emr_records.content import OpenedHeader, OwnContent
@@ -31,9 +33,8 @@ from emr_records.locks import AdvisoryLocks
 from emr_records.schemas import AmendmentIn, TextNoteIn
 
 PAUSES_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
-RACES = frozenset({Code.CONFLICT, Code.ENDORSEMENT_MISMATCH, Code.VERSION_CONFLICT, Code.EMR_NOT_FOUND})
-"""Another writer came first, or another hospital's peer is a block behind and does not even know the EMR yet: a new
-proposal may go through, unless the hospital's own peer, which is asked before it, says otherwise."""
+RACES = frozenset({Code.CONFLICT, Code.VERSION_CONFLICT})
+"""Another writer came first: a new proposal, at the version that there is now, may go through."""
 
 EMRS_KNOWN = 4096
 
@@ -78,11 +79,11 @@ class KnownEmrs:
         self._content = content
         self._known: OrderedDict[str, KnownEmr] = OrderedDict()
 
-    async def get(self, caller: Caller, emr_id: str) -> KnownEmr:
+    async def get(self, caller: Caller | Signer, emr_id: str) -> KnownEmr:
         known = self._known.get(emr_id)
         return await self.look_again(caller, emr_id) if known is None else known
 
-    async def look_again(self, caller: Caller, emr_id: str) -> KnownEmr:
+    async def look_again(self, caller: Caller | Signer, emr_id: str) -> KnownEmr:
         emr = (await self._content.version(caller, emr_id)).emr
         known = self._known[emr_id] = KnownEmr(emr.patient_id, emr.version)
         if len(self._known) > EMRS_KNOWN:
@@ -137,25 +138,25 @@ class NoteWriter:
     async def _propose(
         self, caller: Caller, emr_id: str, note_id: str, note: NoteContent, version: int, attempt: Attempt | None
     ) -> NoteAdded:
+        call = await self.call(emr_id, note_id, note, version)
+        if attempt is not None:
+            attempt.plan(call.ids)
+        committed = await self.content.ledger.perform(caller, call, attempt)
+        return NoteAdded(note_id, version + 1, committed)
+
+    async def call(self, emr_id: str, note_id: str, note: NoteContent, version: int) -> Call:
+        """The note, sealed for the version after ``version``."""
         packed = pack(note.content)
         with content_problems():
             key = await self.content.emr_keys.get(emr_id)
         sealed = key.seal(packed.plaintext, self.content.place(emr_id).bound_to("note", version + 1))
-        if attempt is not None:
-            attempt.plan({"emrId": emr_id, "noteId": note_id, "version": version + 1})
-        committed = await self.content.ledger.submit(
-            caller,
+        is_visit, sha256 = "true" if note.is_visit else "false", hashlib.sha256(sealed).hexdigest()
+        return Call(
             Function.ADD_EMR_NOTE,
-            emr_id,
-            version,
-            note_id,
-            "true" if note.is_visit else "false",
-            packed.commitment,
-            hashlib.sha256(sealed).hexdigest(),
-            transient={"note": sealed},
-            journal=attempt,
+            (emr_id, version, note_id, is_visit, packed.commitment, sha256),
+            {"note": sealed},
+            {"emrId": emr_id, "noteId": note_id, "version": version + 1},
         )
-        return NoteAdded(note_id, version + 1, committed)
 
     async def _repeated(
         self, caller: Caller, emr_id: str, note_id: str, note: NoteContent, problem: Problem
@@ -183,7 +184,7 @@ def typed_content(note_id: str, body: TextNoteIn | AmendmentIn) -> NoteContent:
         raise Problem(Code.VALIDATION_FAILED, str(error)) from None
 
 
-async def require_note(content: OwnContent, caller: Caller, emr_id: str, note_id: str) -> None:
+async def require_note(content: OwnContent, caller: Caller | Signer, emr_id: str, note_id: str) -> None:
     """Raises Problem NOTE_NOT_FOUND unless the EMR has a note of that id."""
     start: int | None = 1
     while start is not None:

@@ -14,15 +14,17 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from emr_common.calls import Call
 from emr_common.idempotency import HANDLER_SECONDS, Answer, Attempt
-from emr_common.ledger import Committed, Ledger
+from emr_common.ledger import Ledger
 from emr_common.problems import Problem
 from emr_common.sealing import ContentKey, associated_data
 from emr_common.wallet import Caller
@@ -35,10 +37,13 @@ from emr_model.ledger.answers import PatientRegistered
 from emr_model.ledger.codes import Code
 from emr_model.ledger.functions import Function, Role
 
+from emr_registration.certificate_request import CertificateRequest
 from emr_registration.enrolment import Enrolment, Person
 from emr_registration.store import Reservation, Store
 
 FIRST_REVISION = 1
+PUBLIC_PART = (2, 0)
+"""Arguments of ReadEmr after which nothing sealed is read: from the second version, no notes."""
 ANOTHER_ATTEMPT_MAY_RUN = timedelta(seconds=HANDLER_SECONDS)
 
 log = structlog.get_logger(__name__)
@@ -80,6 +85,15 @@ class Sealed:
         return hashlib.sha256(self.content).hexdigest()
 
 
+@dataclass(frozen=True, repr=False)
+class Newcomer:
+    """Who is to be registered. ``request``: the patient keeps the key."""
+
+    subject: str
+    patient: JsonObject
+    request: CertificateRequest | None
+
+
 class Admission:
     def __init__(self, ledger: Ledger, store: Store, enrolment: Enrolment, recognition: Recognition) -> None:
         self._ledger = ledger
@@ -87,23 +101,36 @@ class Admission:
         self._enrolment = enrolment
         self._recognition = recognition
 
-    async def register(self, caller: Caller, subject: str, patient: JsonObject, attempt: Attempt) -> Answer:
+    async def register(self, caller: Caller, newcomer: Newcomer, attempt: Attempt) -> Answer:
         """Raises Problem VALIDATION_FAILED, SUBJECT_ALREADY_ENROLLED, PATIENT_ALREADY_REGISTERED, CONFLICT (somebody
-        registers the same patient now), CA_UNAVAILABLE, or what the ledger says.
+        registers the same patient now), CA_UNAVAILABLE, CERTIFICATE_REQUEST_INVALID, or what the ledger says.
         """
-        content = checked_demographics(patient)
-        identifier_hmac = self._recognition.of(patient)
-        reservation, is_new = await self._reserved(caller, identifier_hmac, subject, attempt)
+        async with self._admitting(newcomer, attempt) as call:
+            attempt.plan(call.ids)
+            committed = await self._ledger.perform(caller, call, attempt)
+        return Answer(201, {**call.ids, **committed.ids()})
+
+    async def prepare(self, newcomer: Newcomer, attempt: Attempt) -> Call:
+        """CreateEmr with everything stored that it relies on. One that is never submitted leaves what a later attempt
+        for the same patient takes over.
+        """
+        async with self._admitting(newcomer, attempt) as call:
+            return call
+
+    @asynccontextmanager
+    async def _admitting(self, newcomer: Newcomer, attempt: Attempt) -> AsyncIterator[Call]:
+        """The call that creates the EMR; everything is taken back when it is refused."""
+        content = checked_demographics(newcomer.patient)
+        identifier_hmac = self._recognition.of(newcomer.patient)
+        reservation, is_new = await self._reserved(identifier_hmac, newcomer.subject, attempt)
         try:
-            return await self._admitted(caller, subject, content, reservation, attempt)
+            yield await self._call(newcomer, content, reservation)
         except Problem:
             if is_new:
                 await self._take_back(reservation)
             raise
 
-    async def _reserved(
-        self, caller: Caller, identifier_hmac: bytes, subject: str, attempt: Attempt
-    ) -> tuple[Reservation, bool]:
+    async def _reserved(self, identifier_hmac: bytes, subject: str, attempt: Attempt) -> tuple[Reservation, bool]:
         """The patient's ids, and whether they are new: what an earlier attempt left must never be taken back by a later
         one.
         """
@@ -116,15 +143,14 @@ class Admission:
             if found is None:
                 raise Problem(Code.CONFLICT, "the same patient is being registered")
             return found, True
-        return await self._taken_over(caller, found, attempt), False
+        return await self._taken_over(found, attempt), False
 
     async def _require_free(self, subject: str) -> None:
         if await self._enrolment.find(subject) is not None:
             raise Problem(Code.SUBJECT_ALREADY_ENROLLED)
 
-    async def _taken_over(self, caller: Caller, found: Reservation, attempt: Attempt) -> Reservation:
-        registered = await self._ledger.evaluate(caller, Function.CHECK_IS_PATIENT_REGISTERED, found.patient_id)
-        if PatientRegistered.from_json(registered).registered:
+    async def _taken_over(self, found: Reservation, attempt: Attempt) -> Reservation:
+        if await self._is_created(found.emr_id):
             raise Problem(Code.PATIENT_ALREADY_REGISTERED)
         is_ours = attempt.earlier_ids.get("patientId") == found.patient_id
         taken = await self._store.take_over(found, timedelta(0) if is_ours else ANOTHER_ATTEMPT_MAY_RUN)
@@ -134,44 +160,42 @@ class Admission:
         log.info("registration_taken_over", emr_id=taken.emr_id)
         return taken
 
-    async def _admitted(
-        self, caller: Caller, subject: str, content: bytes, reservation: Reservation, attempt: Attempt
-    ) -> Answer:
-        key = await self._store.content_key(reservation.emr_id)
-        identity = await self._identity(subject, reservation)
-        sealed = seal_demographics(self._ledger, key, content, reservation.emr_id, FIRST_REVISION)
-        ids = {
-            "patientId": reservation.patient_id,
-            "emrId": reservation.emr_id,
-            "enrolmentId": identity.enrolment_id,
-        }
-        attempt.plan(ids)
-        committed = await self._created(caller, reservation, identity, sealed, attempt)
-        return Answer(201, {**ids, **committed.ids()})
+    async def _is_created(self, emr_id: str) -> bool:
+        """Asked as the service itself: a clerk who keeps the key has signed nothing yet."""
+        try:
+            await self._ledger.evaluate(self._ledger.service, Function.READ_EMR, emr_id, *PUBLIC_PART)
+        except Problem as problem:
+            if problem.code in (Code.EMR_NOT_FOUND, Code.EMR_ERASED):
+                return False
+            raise
+        return True
 
-    async def _identity(self, subject: str, reservation: Reservation) -> Caller:
+    async def _call(self, newcomer: Newcomer, content: bytes, reservation: Reservation) -> Call:
+        key = await self._store.content_key(reservation.emr_id)
+        identity = await self._identity(newcomer, reservation)
+        sealed = seal_demographics(self._ledger, key, content, reservation.emr_id, FIRST_REVISION)
+        patient_key = public_key_hash(identity.certificate_pem)
+        return Call(
+            Function.CREATE_EMR,
+            (reservation.emr_id, reservation.patient_id, patient_key, sealed.commitment, sealed.sha256),
+            {"demographics": sealed.content},
+            {
+                "patientId": reservation.patient_id,
+                "emrId": reservation.emr_id,
+                "enrolmentId": identity.enrolment_id,
+            },
+        )
+
+    async def _identity(self, newcomer: Newcomer, reservation: Reservation) -> Caller:
         known = await self._enrolment.of_patient(reservation.patient_id)
         if known is None:
-            person = Person(subject, Role.PATIENT, reservation.patient_id, reservation.emr_id)
-            return await self._enrolment.enrol(person)
-        if known.subject != subject:
+            person = Person(newcomer.subject, Role.PATIENT, reservation.patient_id, reservation.emr_id)
+            return await self._enrolment.enrol(person, newcomer.request)
+        if known.subject != newcomer.subject:
             raise Problem(Code.CONFLICT, "an unfinished registration of the patient names another subject")
+        if newcomer.request is not None and known.enrolment_id != newcomer.request.enrolment_id:
+            raise Problem(Code.CONFLICT, "an unfinished registration of the patient names another key")
         return known
-
-    async def _created(
-        self, caller: Caller, reservation: Reservation, identity: Caller, sealed: Sealed, attempt: Attempt
-    ) -> Committed:
-        return await self._ledger.submit(
-            caller,
-            Function.CREATE_EMR,
-            reservation.emr_id,
-            reservation.patient_id,
-            public_key_hash(identity.certificate_pem),
-            sealed.commitment,
-            sealed.sha256,
-            transient={"demographics": sealed.content},
-            journal=attempt,
-        )
 
     async def _take_back(self, reservation: Reservation) -> None:
         """After a refusal that is final. A failing CA leaves a certificate whose key is gone: nobody can use it."""

@@ -14,8 +14,12 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 
 from emr_registration import handlers
+from emr_registration.admission import Newcomer
 from emr_registration.bootstrap import Services
+from emr_registration.certificate_request import checked_request
 from emr_registration.schemas import (
+    DemographicsIn,
+    DemographicsOut,
     EnrolmentId,
     LedgerId,
     LookupIn,
@@ -26,6 +30,8 @@ from emr_registration.schemas import (
     OrganizationOut,
     OrganizationsOut,
     PatientIn,
+    PatientKeyIn,
+    PatientKeyOut,
     PatientOut,
     StaffIn,
     StaffOut,
@@ -59,9 +65,9 @@ async def list_organizations(services: ServicesDep, caller: CallerDep) -> Organi
 
 
 @router.get("/organizations/{msp}")
-async def get_organization(services: ServicesDep, caller: CallerDep, msp: MspId) -> OrganizationOut:
+async def get_organization(services: ServicesDep, _: CallerDep, msp: MspId) -> OrganizationOut:
     """One hospital's profile."""
-    return await handlers.get_organization(services.ledger, caller, msp)
+    return await handlers.get_organization(services.ledger, msp)
 
 
 @router.post("/staff", status_code=201, response_model=StaffOut)
@@ -90,7 +96,8 @@ async def register_patient(
     body = await clinical_body(request, PatientIn)
 
     async def once(attempt: Attempt) -> Answer:
-        return await services.admission.register(caller, body.subject, body.patient, attempt)
+        newcomer = Newcomer(body.subject, body.patient, checked_request(body.certificate_request, Role.PATIENT))
+        return await services.admission.register(caller, newcomer, attempt)
 
     return await services.idempotency.run_once(request, caller, key, once)
 
@@ -100,6 +107,26 @@ async def look_up_patient(services: ServicesDep, caller: Healthcenter, body: Loo
     """Ids of a patient of this hospital, by an identifier or by patientId."""
     identifier = None if body.identifier is None else (body.identifier.system, body.identifier.value)
     return LookupOut.model_validate(await services.admission.look_up(caller, body.patient_id, identifier))
+
+
+@router.put(
+    "/emrs/{emr}/demographics", response_model=DemographicsOut, openapi_extra=clinical_body_schema(DemographicsIn)
+)
+async def update_demographics(
+    request: Request, services: ServicesDep, caller: Healthcenter, emr: LedgerId
+) -> dict[str, Any]:
+    """Replaces a patient's demographics. From now on the hospital recognizes the patient by their identifier."""
+    body = await clinical_body(request, DemographicsIn)
+    return await services.demographics.update(caller, emr, body.patient, body.expected_revision)
+
+
+@router.put("/emrs/{emr}/patient-key", response_model=PatientKeyOut)
+async def rebind_patient_key(
+    services: ServicesDep, caller: Healthcenter, emr: LedgerId, body: PatientKeyIn
+) -> dict[str, Any]:
+    """Certifies another key for a patient and binds it, in public. It counts 24 hours later, until then the old one."""
+    request = checked_request(body.certificate_request, Role.PATIENT)
+    return await services.rebinding.rebind(caller, emr, request)
 
 
 @router.post("/me/erasure-request", status_code=201)

@@ -13,8 +13,10 @@ from emr_common.emr_keys import EmrKeys
 from emr_common.foundation import foundation
 from emr_common.idempotency import Idempotency
 from emr_common.ledger import Ledger
+from emr_common.next_keys import NextKeys
+from emr_common.own_keys import OwnKeys
 from emr_common.readiness import Readiness
-from emr_common.resealing import EMR_KEYS, WALLET, Resealing
+from emr_common.resealing import EMR_KEYS, NEXT_KEYS, WALLET, Resealing
 from emr_common.sealing import WrappingKey
 from emr_common.settings import CaSettings
 from emr_common.transactions import TransactionStore
@@ -24,13 +26,16 @@ from hlf.identity import SigningIdentity
 from emr_registration import enrolment as enrolments
 from emr_registration import renewal as renewals
 from emr_registration.admission import Admission, Recognition
+from emr_registration.demographics import Demographics
 from emr_registration.enrolment import Enrolment
 from emr_registration.erasure import Erasure
+from emr_registration.rebinding import Rebinding
 from emr_registration.renewal import Renewal
 from emr_registration.settings import RegistrationSettings
 from emr_registration.store import Store
 
 RESEAL_EVERY_SECONDS = 600.0
+UNFINISHED_EVERY_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -39,9 +44,12 @@ class Services:
     authenticator: Authenticator
     idempotency: Idempotency
     transactions: TransactionStore
+    own_keys: OwnKeys
     readiness: Readiness
     enrolment: Enrolment
     admission: Admission
+    demographics: Demographics
+    rebinding: Rebinding
     erasure: Erasure
     renewal: Renewal
 
@@ -56,27 +64,34 @@ async def bootstrap(settings: RegistrationSettings) -> AsyncIterator[Services]:
         recognition = Recognition(
             settings.pseudonym.key_file.read_bytes().strip(), settings.pseudonym.identifier_systems
         )
+        rebinding = Rebinding(base.ledger, enrolment, NextKeys(base.engine, base.wallet))
         erasure = Erasure(base.ledger, store, enrolment)
         renewal = Renewal(ca, base.wallet)
         keyset = WrappingKey.from_file(settings.wallet.keyset_file)
         wrapping = WrappingKey.from_file(settings.sealing.wrapping_keyset_file)
         kept = chores(
             base.engine,
+            Chore("erasures", UNFINISHED_EVERY_SECONDS, erasure.finish_all),
+            Chore("patient-keys", UNFINISHED_EVERY_SECONDS, rebinding.finish_all),
             Chore("revocations", enrolments.FINISH_EVERY_SECONDS, enrolment.finish_revocations),
             Chore("renewal", renewals.EVERY_SECONDS, renewal.renew_due),
             Chore("resealing-wallet", RESEAL_EVERY_SECONDS, Resealing(base.engine, keyset, WALLET).run),
+            Chore("resealing-next-keys", RESEAL_EVERY_SECONDS, Resealing(base.engine, keyset, NEXT_KEYS).run),
             Chore("resealing-emr-keys", RESEAL_EVERY_SECONDS, Resealing(base.engine, wrapping, EMR_KEYS).run),
             Chore("retention", retention.EVERY_SECONDS, retention.Retention(base.engine).run),
         )
-        async with erasure.finishing(), kept:
+        async with kept:
             yield Services(
                 ledger=base.ledger,
                 authenticator=base.authenticator,
                 idempotency=base.idempotency,
                 transactions=base.transactions,
+                own_keys=base.own_keys,
                 readiness=base.readiness,
                 enrolment=enrolment,
                 admission=Admission(base.ledger, store, enrolment, recognition),
+                demographics=Demographics(base.ledger, store, recognition),
+                rebinding=rebinding,
                 erasure=erasure,
                 renewal=renewal,
             )

@@ -19,10 +19,13 @@ from hlf.errors import CaError
 from hlf.identity import SigningIdentity
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from emr_registration.certificate_request import CertificateRequest
+
 ROLE_ATTRIBUTE = "emr.role"
 PATIENT_ATTRIBUTE = "emr.patientId"
 PAGE = 200
 FINISH_EVERY_SECONDS = 120.0
+_IS_REGISTERED = "is already registered"  # fabric-ca has no code of its own for it
 
 log = structlog.get_logger(__name__)
 
@@ -65,17 +68,17 @@ class Enrolment:
     async def of_patient(self, patient_id: str) -> Caller | None:
         return await self._wallet.find_patient(patient_id)
 
-    async def enrol(self, person: Person) -> Caller:
-        """Registers and enrols at the CA and stores the identity, in that order.
+    async def of_emr(self, emr_id: str) -> Caller | None:
+        return await self._wallet.find_emr(emr_id)
 
-        Raises Problem SUBJECT_ALREADY_ENROLLED (also for a subject whose identity was revoked) or CA_UNAVAILABLE.
+    async def enrol(self, person: Person, request: CertificateRequest | None = None) -> Caller:
+        """Registers and enrols at the CA and stores the identity, in that order. With a request the key stays where it
+        was made.
+
+        Raises Problem SUBJECT_ALREADY_ENROLLED (also for a subject whose identity was revoked), CA_UNAVAILABLE, or
+        CERTIFICATE_REQUEST_INVALID for a common name that was used before.
         """
-        enrolment_id = f"{person.role.value[0]}-{secrets.token_hex(8)}"
-        async with _ca_problems():
-            secret = await self._ca.register(
-                self._registrar, enrolment_id, attributes=person.attributes(), max_enrollments=1
-            )
-            enrolled = await self._ca.enroll(enrolment_id, secret)
+        enrolment_id, enrolled = await self.certify(person, request)
         try:
             await self._store(person, enrolment_id, enrolled)
         except AlreadyEnrolled:
@@ -85,6 +88,18 @@ class Enrolment:
         found = await self._wallet.find_enrolled(enrolment_id)
         assert found is not None
         return found
+
+    async def certify(self, person: Person, request: CertificateRequest | None) -> tuple[str, Enrollment]:
+        """A certificate under a new enrolment id, stored nowhere yet. Raises Problem as ``enrol`` does."""
+        enrolment_id = _new_enrolment_id(person.role) if request is None else request.enrolment_id
+        if request is not None and await self._wallet.find_enrolled(enrolment_id) is not None:
+            raise _name_used()
+        async with _ca_problems():
+            secret = await self._ca.register(
+                self._registrar, enrolment_id, attributes=person.attributes(), max_enrollments=1
+            )
+            csr_pem = None if request is None else request.pem
+            return enrolment_id, await self._ca.enroll(enrolment_id, secret, csr_pem=csr_pem)
 
     async def _store(self, person: Person, enrolment_id: str, enrolled: Enrollment) -> None:
         async with self._engine.begin() as connection:
@@ -138,5 +153,15 @@ async def _ca_problems() -> AsyncIterator[None]:
     try:
         yield
     except CaError as error:
+        if _IS_REGISTERED in str(error):
+            raise _name_used() from error
         log.error("ca_call_failed", http_status=error.http_status, ca_code=error.ca_code, exc_info=error)
         raise Problem(Code.CA_UNAVAILABLE) from error
+
+
+def _new_enrolment_id(role: Role) -> str:
+    return f"{role.value[0]}-{secrets.token_hex(8)}"
+
+
+def _name_used() -> Problem:
+    return Problem(Code.CERTIFICATE_REQUEST_INVALID, "its common name was used before")

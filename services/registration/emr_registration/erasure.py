@@ -6,9 +6,6 @@ minute after the projector has seen the erasure.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
@@ -18,12 +15,9 @@ from emr_common.problems import Problem
 from emr_common.wallet import Caller
 from emr_model.ledger.codes import Code
 from emr_model.ledger.functions import Function
-from sqlalchemy.exc import SQLAlchemyError
 
 from emr_registration.enrolment import Enrolment
 from emr_registration.store import Store
-
-FINISH_EVERY_SECONDS = 60.0
 
 log = structlog.get_logger(__name__)
 
@@ -49,39 +43,22 @@ class Erasure:
         except Problem as problem:
             if problem.code is not Code.EMR_ERASED or not await self._store.has_key(emr_id):
                 raise
-            await self._destroy(emr_id)
+            await self.destroy(emr_id)
             return {"emrId": emr_id}
-        await self._destroy(emr_id)
+        await self.destroy(emr_id)
         return {"emrId": emr_id, **committed.ids()}
 
-    async def _destroy(self, emr_id: str) -> None:
+    async def destroy(self, emr_id: str) -> None:
+        """After the ledger has it. Repeatable."""
         enrolment_ids = await self._store.forget_patient(emr_id)
-        log.info("emr_key_destroyed", emr_id=emr_id)
+        log.info("emr_keydestroyed", emr_id=emr_id)
         for enrolment_id in enrolment_ids:
             try:
                 await self._enrolment.revoke_certificates(enrolment_id)
             except Problem:
                 log.warning("certificate_not_revoked", enrolment_id=enrolment_id)
 
-    @asynccontextmanager
-    async def finishing(self) -> AsyncIterator[None]:
-        """While entered, erasures that broke off are finished."""
-        finisher = asyncio.create_task(self._finish_from_time_to_time(), name="unfinished erasures")
-        try:
-            yield
-        finally:
-            finisher.cancel()
-            await asyncio.wait([finisher])
-
-    async def _finish_from_time_to_time(self) -> None:
-        while True:
-            await asyncio.sleep(FINISH_EVERY_SECONDS)
-            try:
-                await self.finish_all()
-            except (SQLAlchemyError, OSError) as error:
-                log.warning("unfinished_erasures_not_looked_for", exc_info=error)
-
     async def finish_all(self) -> None:
         """Destroys the keys of EMRs that the ledger says are erased."""
         for emr_id in await self._store.erased_with_key():
-            await self._destroy(emr_id)
+            await self.destroy(emr_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from emr_common.calls import Call
 from emr_common.idempotency import Answer, Attempt
 from emr_common.ledger import Ledger
 from emr_common.problems import Problem
@@ -14,6 +15,7 @@ from emr_model.ledger.codes import Code
 from emr_model.ledger.functions import Function, Role
 from emr_model.ledger.values import OrganizationProfile, SealingKey
 
+from emr_registration.certificate_request import checked_request
 from emr_registration.enrolment import Enrolment, Person
 from emr_registration.schemas import (
     MeOut,
@@ -31,12 +33,17 @@ async def put_organization(ledger: Ledger, caller: Caller, msp_id: str, body: Or
     """
     if msp_id != ledger.msp_id:
         raise Problem(Code.ORGANIZATION_NOT_OWN)
+    committed = await ledger.perform(caller, own_organization(ledger, body))
+    is_new = committed.answer(OrganizationRegistered).created
+    return Answer(201 if is_new else 200, {"mspId": msp_id, **committed.ids()})
+
+
+def own_organization(ledger: Ledger, body: OrganizationIn) -> Call:
+    """Raises Problem VALIDATION_FAILED."""
     for key in body.sealing_keys:
         _require_public(key)
     profile = OrganizationProfile(body.name, tuple(SealingKey(key.id, key.keyset) for key in body.sealing_keys))
-    committed = await ledger.submit(caller, Function.REGISTER_ORGANIZATION, profile.to_json())
-    is_new = committed.answer(OrganizationRegistered).created
-    return Answer(201 if is_new else 200, {"mspId": msp_id, **committed.ids()})
+    return Call(Function.REGISTER_ORGANIZATION, (profile.to_json(),), ids={"mspId": ledger.msp_id})
 
 
 def _require_public(key: SealingKeyBody) -> None:
@@ -47,8 +54,8 @@ def _require_public(key: SealingKeyBody) -> None:
         raise Problem(Code.VALIDATION_FAILED, "a sealing key is not a public Tink hybrid keyset") from None
 
 
-async def get_organization(ledger: Ledger, caller: Caller, msp_id: str) -> OrganizationOut:
-    answer = await ledger.evaluate(caller, Function.GET_ORGANIZATION, msp_id)
+async def get_organization(ledger: Ledger, msp_id: str) -> OrganizationOut:
+    answer = await ledger.evaluate(ledger.service, Function.GET_ORGANIZATION, msp_id)
     return _organization(OrganizationView.from_json(answer))
 
 
@@ -62,10 +69,11 @@ def _organization(view: OrganizationView) -> OrganizationOut:
 
 
 async def enrol_staff(enrolment: Enrolment, body: StaffIn, attempt: Attempt) -> Answer:
-    """Raises Problem SUBJECT_ALREADY_ENROLLED, CA_UNAVAILABLE."""
+    """Raises Problem SUBJECT_ALREADY_ENROLLED, CERTIFICATE_REQUEST_INVALID, CA_UNAVAILABLE."""
     known = await enrolment.find(body.subject)
     if known is None:
-        known = await enrolment.enrol(Person(body.subject, Role(body.role)))
+        request = checked_request(body.certificate_request, Role(body.role))
+        known = await enrolment.enrol(Person(body.subject, Role(body.role)), request)
     elif not (attempt.is_repeated and known.role.value == body.role):
         raise Problem(Code.SUBJECT_ALREADY_ENROLLED)
     return Answer(201, {"enrolmentId": known.enrolment_id})
@@ -87,4 +95,6 @@ def describe_caller(ledger: Ledger, caller: Caller) -> MeOut:
         owner_msp=ledger.msp_id,
         patient_id=caller.patient_id,
         emr_id=caller.emr_id,
+        keeps_key=caller.held_signer is None,
+        certificate=caller.certificate_pem.decode(),
     )

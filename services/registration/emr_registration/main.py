@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from emr_registration import api
 from emr_registration.bootstrap import bootstrap
+from emr_registration.operations import OPERATIONS
 from emr_registration.settings import RegistrationSettings
 
 
@@ -18,7 +19,7 @@ def application(settings: RegistrationSettings) -> FastAPI:
         description="Patients and staff: who they are on the ledger, how an EMR comes to be, and how it is erased.",
         settings=settings,
         bootstrap=lambda: bootstrap(settings),
-        routers=[api.router, transaction_routes.router],
+        routers=[api.router, transaction_routes.routes(OPERATIONS)],
     )
 
 

@@ -21,6 +21,16 @@ class Body(BaseModel):
     )
 
 
+CertificateRequestPem = Annotated[
+    str | None,
+    Field(
+        max_length=4096,
+        description="PEM (PKCS#10) of a P-256 key that stays with its holder; the subject is a common name alone: the "
+        "role's first letter, a hyphen, 16 hexadecimal digits by chance. Without it the hospital makes and keeps a key",
+    ),
+]
+
+
 class SealingKeyBody(Body):
     """``keyset`` is base64 of Tink's binary form of a public hybrid keyset."""
 
@@ -46,11 +56,13 @@ class OrganizationsOut(Body):
 class StaffIn(Body):
     subject: Subject = Field(description="The person's subject at the hospital's token issuer")
     role: Literal["healthcenter", "physician", "admin"]
+    certificate_request: CertificateRequestPem = None
 
 
 class PatientIn(Body):
     subject: Subject = Field(description="The patient's subject at the hospital's token issuer")
     patient: dict[str, Any] = Field(description="A FHIR R4 Patient, kept as it is")
+    certificate_request: CertificateRequestPem = None
 
 
 class IdentifierIn(Body):
@@ -73,6 +85,15 @@ class LookupIn(Body):
 
 class DemographicsIn(Body):
     patient: dict[str, Any] = Field(description="The whole FHIR R4 Patient, which replaces the one before")
+    expected_revision: Annotated[int, Field(ge=1, lt=10**10)] | None = Field(
+        default=None, description="The revision that is replaced; without it the current one"
+    )
+
+
+class PatientKeyIn(Body):
+    """How the patient's next key comes to be."""
+
+    certificate_request: CertificateRequestPem = None
 
 
 class LookupOut(Body):
@@ -97,6 +118,19 @@ class PatientOut(Written):
     enrolment_id: EnrolmentId
 
 
+class DemographicsOut(Written):
+    emr_id: LedgerId
+    revision: int
+
+
+class PatientKeyOut(Written):
+    """Until ``counts_from`` the key before counts."""
+
+    emr_id: LedgerId
+    enrolment_id: EnrolmentId
+    counts_from: datetime
+
+
 class MeOut(Body):
     """``owner_msp`` and ``patient_id`` are what a patient shows to another hospital that is to request access."""
 
@@ -105,6 +139,8 @@ class MeOut(Body):
     owner_msp: MspId
     patient_id: LedgerId | None
     emr_id: LedgerId | None
+    keeps_key: bool = Field(description="Whether the caller signs every step, or the hospital for them")
+    certificate: str = Field(description="The caller's Fabric certificate, PEM")
 
 
 class Revoked(Body):

@@ -8,11 +8,14 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from emr_common.emr_keys import EmrKeys
+from emr_common.problems import Problem
 from emr_common.sealing import ContentKey
+from emr_model.ledger.codes import Code
 from emr_model.ledger.values import Life
 from emr_readmodel.care import emr
-from emr_readmodel.hospital import emr_key, patient_identifier, wallet
+from emr_readmodel.hospital import emr_key, patient_identifier, patient_key, wallet
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 columns = patient_identifier.c
@@ -66,6 +69,17 @@ class Store:
             row = (await connection.execute(taken)).one_or_none()
         return None if row is None else Reservation(*row)
 
+    async def recognize(self, emr_id: str, identifier_hmac: bytes) -> None:
+        """Has the patient of an EMR recognized by another identifier from now on. Raises Problem
+        PATIENT_ALREADY_REGISTERED when another patient came first.
+        """
+        changed = sa.update(patient_identifier).where(columns.emr_id == emr_id)
+        try:
+            async with self._engine.begin() as connection:
+                await connection.execute(changed.values(identifier_hmac=identifier_hmac))
+        except IntegrityError:
+            raise Problem(Code.PATIENT_ALREADY_REGISTERED) from None
+
     async def content_key(self, emr_id: str) -> ContentKey:
         """The EMR's key, made now if it has none."""
         async with self._engine.begin() as connection:
@@ -84,7 +98,10 @@ class Store:
             await self._emr_keys.destroy(connection, emr_id)
             await connection.execute(sa.delete(patient_identifier).where(columns.emr_id == emr_id))
             gone = sa.delete(wallet).where(wallet.c.emr_id == emr_id).returning(wallet.c.enrolment_id)
-            return list(await connection.scalars(gone))
+            following = (
+                sa.delete(patient_key).where(patient_key.c.emr_id == emr_id).returning(patient_key.c.enrolment_id)
+            )
+            return [*await connection.scalars(gone), *await connection.scalars(following)]
 
     async def has_key(self, emr_id: str) -> bool:
         async with self._engine.connect() as connection:

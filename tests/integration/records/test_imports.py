@@ -156,17 +156,18 @@ async def test_the_bundle_waits_sealed_and_another_instance_goes_on_where_one_di
     a: RecordsHospital, physician: Person, patient: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first instance commits one note and never hears of it again; the second one finishes."""
-    ledger, submit = a.foundation.ledger, a.foundation.ledger.submit
+    ledger, perform = a.foundation.ledger, a.foundation.ledger.perform
     committed: list[Committed] = []
 
     async def dies(*arguments: Any, **options: Any) -> Committed:
-        if arguments[1:3] == (Function.ADD_EMR_NOTE, patient.emr_id):
-            committed.append(await submit(*arguments, **options))
+        call = arguments[1]
+        if (call.function, call.arguments[0]) == (Function.ADD_EMR_NOTE, patient.emr_id):
+            committed.append(await perform(*arguments, **options))
             raise OutcomePending(committed[-1].transaction_id)
-        return await submit(*arguments, **options)
+        return await perform(*arguments, **options)
 
     monkeypatch.setattr(imports, "POLL_SECONDS", 0.2)
-    monkeypatch.setattr(ledger, "submit", dies)
+    monkeypatch.setattr(ledger, "perform", dies)
     import_id = (await post_import(a, physician, patient.emr_id, HISTORY)).json()["importId"]
     async with asyncio.timeout(20):
         while not committed:
@@ -174,7 +175,7 @@ async def test_the_bundle_waits_sealed_and_another_instance_goes_on_where_one_di
     kept = await kept_bundle(a, import_id)
     assert kept is not None
     assert b"urn:x:e1" not in kept
-    monkeypatch.setattr(ledger, "submit", submit)
+    monkeypatch.setattr(ledger, "perform", perform)
     async with a.instance():
         answer = await finished(a, physician, import_id)
     assert [note["version"] for note in answer["notes"]] == [1, 2, 3]
@@ -185,18 +186,18 @@ async def test_the_bundle_waits_sealed_and_another_instance_goes_on_where_one_di
 async def test_an_import_waits_for_a_hospital_that_cannot_be_reached(
     a: RecordsHospital, physician: Person, patient: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ledger, submit = a.foundation.ledger, a.foundation.ledger.submit
+    ledger, perform = a.foundation.ledger, a.foundation.ledger.perform
 
     async def unavailable(*arguments: Any, **options: Any) -> Committed:
         raise Problem(Code.HOSPITAL_UNAVAILABLE)
 
     monkeypatch.setattr(imports, "POLL_SECONDS", 0.2)
-    monkeypatch.setattr(ledger, "submit", unavailable)
+    monkeypatch.setattr(ledger, "perform", unavailable)
     a.wired.import_worker.wake_up()
     import_id = (await post_import(a, physician, patient.emr_id, HISTORY)).json()["importId"]
     await asyncio.sleep(0.5)
     assert (await get(a, physician, f"/imports/{import_id}")).json()["state"] == "running"
-    monkeypatch.setattr(ledger, "submit", submit)
+    monkeypatch.setattr(ledger, "perform", perform)
     a.wired.import_worker.wake_up()
     assert [note["version"] for note in (await finished(a, physician, import_id))["notes"]] == [1, 2, 3]
 

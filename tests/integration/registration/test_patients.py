@@ -63,7 +63,9 @@ async def test_a_registered_patient_has_ids_an_identity_and_a_key(stack: Stack, 
     assert answer.body.keys() == {"patientId", "emrId", "enrolmentId", "transactionId", "block"}
     patient = Actor("a", subject, "patient", answer.body["enrolmentId"])
     me = (await stack.call(patient, "registration", "GET", "/me")).required()
+    assert "BEGIN CERTIFICATE" in me.pop("certificate")
     assert me == {
+        "keepsKey": False,
         "enrolmentId": answer.body["enrolmentId"],
         "role": "patient",
         "ownerMsp": "HospitalA",
@@ -192,7 +194,7 @@ def dies(*_: Any, **__: Any) -> Any:
 CRASHES = {
     "after the ids were reserved": ("_store", "content_key"),
     "after the key was stored": ("_enrolment", "of_patient"),
-    "after the identity was stored": ("_ledger", "submit"),
+    "after the identity was stored": ("_ledger", "perform"),
 }
 
 
@@ -218,13 +220,13 @@ async def test_a_lost_outcome_is_found_again_under_the_same_key(
 ) -> None:
     subject, resource, key = unique("patient"), stack.patient_resource(), secrets.token_hex(8)
     ledger = instance.services.ledger
-    submit = ledger.submit
+    perform = ledger.perform
 
     async def submits_and_does_not_learn(*arguments: Any, **options: Any) -> Any:
-        committed = await submit(*arguments, **options)
+        committed = await perform(*arguments, **options)
         raise OutcomePending(committed.transaction_id)
 
-    monkeypatch.setattr(ledger, "submit", submits_and_does_not_learn)
+    monkeypatch.setattr(ledger, "perform", submits_and_does_not_learn)
     pending = await instance.post_patient(healthcenter, subject, resource, key)
     assert pending.status_code == 202
     answer = await post(stack, healthcenter, {"subject": subject, "patient": resource}, key)
@@ -240,7 +242,7 @@ async def test_another_request_takes_over_what_a_dead_one_left(
 ) -> None:
     subject, resource = unique("patient"), stack.patient_resource()
     with monkeypatch.context() as dying:
-        dying.setattr(instance.services.ledger, "submit", dies)
+        dying.setattr(instance.services.ledger, "perform", dies)
         with pytest.raises(Killed):
             await instance.post_patient(healthcenter, subject, resource, secrets.token_hex(8))
     too_early = await instance.post_patient(healthcenter, subject, resource, secrets.token_hex(8))
@@ -262,12 +264,12 @@ async def test_a_failed_take_over_takes_nothing_back(
         raise Problem(Code.CONFLICT)
 
     with monkeypatch.context() as dying:
-        dying.setattr(ledger, "submit", dies)
+        dying.setattr(ledger, "perform", dies)
         with pytest.raises(Killed):
             await instance.post_patient(healthcenter, subject, resource, key)
     row = await stack.sql("a", "select emr_id from hospital.patient_identifier order by created_at desc limit 1")
     with monkeypatch.context() as refusing:
-        refusing.setattr(ledger, "submit", refused)
+        refusing.setattr(ledger, "perform", refused)
         answer: httpx.Response = await instance.post_patient(healthcenter, subject, resource, key)
         assert answer.json()["code"] == "CONFLICT"
     assert await traces_of(stack, row[0]["emr_id"]) == dict.fromkeys(TRACES, 1)

@@ -9,12 +9,13 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from emr_network.fabric.programs import ProgramsMissing
+from fabric_protos.gateway.gateway_pb2 import PreparedTransaction, ProposedTransaction
 from hlf.blocks import Block, BlockTransaction, Checkpoint
 from hlf.commits import Commit, CommitTracker
 from hlf.crypto import P256_ORDER, sign_digest
 from hlf.deliver import deliver, follow
 from hlf.errors import CommitUnknown, DeliverError, EndorseError, EvaluateError, HlfError, SubmitError
-from hlf.gateway import Gateway, Timeouts, sign_proposal, sign_transaction
+from hlf.gateway import Gateway, Timeouts, read_proposal, read_transaction, sign_proposal, sign_transaction
 from hlf.identity import SigningIdentity
 from hlf.orderers import OrdererSignatures
 from support import raw_calls as raw
@@ -78,6 +79,25 @@ async def transaction_of(network: Network, gateway: Gateway, reader: SigningIden
         if transaction.transaction_id == commit.transaction_id
     ]
     return found
+
+
+async def test_what_is_signed_is_read_from_bytes(network: Network, gateway: Gateway, alice: SigningIdentity) -> None:
+    contract = gateway.contract(alice, network.channel, network.chaincode)
+    one, other = [contract.propose("put", key, "value", endorsing_organizations=BOTH) for key in ("one", "other")]
+    proposals = [ProposedTransaction.FromString(each.bytes).proposal.proposal_bytes for each in (one, other)]
+    transactions = [
+        PreparedTransaction.FromString((await each.endorse()).bytes).envelope.payload for each in (one, other)
+    ]
+    call = read_proposal(proposals[0])
+    assert (call.function, call.arguments, call.chaincode) == ("put", (b"one", b"value"), network.chaincode)
+    assert (call.transaction_id, call.creator) == (one.transaction_id, alice.identity)
+    read = read_transaction(transactions[0], proposals[0])
+    assert [(write.key, write.value) for write in read.writes] == [("one", b"value")]
+    assert {endorser.msp_id for endorser in read.endorsers} == set(BOTH)
+    with pytest.raises(ValueError, match="not the one that was proposed"):
+        read_transaction(transactions[0], proposals[1])
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_transaction(transactions[0][:-7], proposals[0])
 
 
 async def test_a_transaction_is_found_in_its_block(

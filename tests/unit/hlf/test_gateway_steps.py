@@ -10,6 +10,7 @@ from hlf.gateway import (
     Endpoint,
     Gateway,
     NotSigned,
+    read_proposal,
     sign_commit_status_request,
     sign_proposal,
     sign_transaction,
@@ -43,6 +44,28 @@ async def test_a_proposal_says_what_fabric_reads() -> None:
     assert dict(payload.TransientMap) == {"t": b"s"}
     signed = request.proposed_transaction
     assert crypto.verify(KEY, signed.signature, signed.proposal_bytes)
+
+
+async def test_a_proposal_whose_parts_contradict_each_other_is_not_shown_to_anybody() -> None:
+    async with scripted_peer() as peer, gateway_to(peer) as gateway:
+        proposal = gateway.contract(MEMBER, "care", "kv").propose("put", "k", transient={"t": b"s"})
+    sent = gateway_pb2.ProposedTransaction.FromString(proposal.bytes).proposal.proposal_bytes
+    call = read_proposal(sent)
+    assert (call.channel, call.function, call.arguments) == ("care", "put", (b"k",))
+    assert call.transient_hashes == {"t": crypto.sha256(b"s").hex()}
+    other_nonce = proposal_pb2.Proposal.FromString(sent)
+    header = common_pb2.Header.FromString(other_nonce.header)
+    creator = common_pb2.SignatureHeader.FromString(header.signature_header).creator
+    header.signature_header = common_pb2.SignatureHeader(creator=creator, nonce=b"other").SerializeToString()
+    other_nonce.header = header.SerializeToString()
+    other_chaincode = proposal_pb2.Proposal.FromString(sent)
+    other_chaincode.payload = other_chaincode.payload.replace(b"kv", b"xy")
+    for altered in (other_nonce, other_chaincode):
+        with pytest.raises(ValueError, match=r"transaction id|another chaincode"):
+            read_proposal(altered.SerializeToString())
+    for garbage in (b"", b"\xff" * 40, sent[:-9]):
+        with pytest.raises(ValueError, match="proposal"):
+            read_proposal(garbage)
 
 
 async def test_no_two_proposals_have_the_same_id() -> None:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,11 @@ async def test_a_service_that_could_not_open_snapshots_does_not_start(tmp_path: 
     with pytest.raises(SettingsInvalid, match="PRIVATE_KEYSET_FILE"):
         async with services(settings(tmp_path), None):  # type: ignore[arg-type]
             raise AssertionError("started")
+
+
+def test_what_can_be_prepared_is_described_without_references_that_lead_nowhere(tmp_path: Path) -> None:
+    operation = application(settings(tmp_path)).openapi()["paths"]["/v1/transactions/prepare"]["post"]
+    body = operation["requestBody"]["content"]["application/json"]["schema"]
+    assert "$ref" not in json.dumps(body)
+    functions = [one["properties"]["function"]["const"] for one in body["oneOf"]]
+    assert functions[:2] == ["AddEmrNote", "GetSharedEMR"]

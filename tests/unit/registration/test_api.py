@@ -31,6 +31,12 @@ DOCUMENTED = {
     "DELETE /v1/me/erasure-request",
     "DELETE /v1/emrs/{emr}",
     "GET /v1/me",
+    "PUT /v1/emrs/{emr}/demographics",
+    "PUT /v1/emrs/{emr}/patient-key",
+    "POST /v1/transactions/prepare",
+    "POST /v1/transactions/{transaction_id}/endorse",
+    "POST /v1/transactions/{transaction_id}/submit",
+    "POST /v1/transactions/{transaction_id}/evaluate",
     "GET /v1/transactions/{transaction_id}",
 }
 

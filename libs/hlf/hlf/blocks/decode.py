@@ -79,6 +79,15 @@ def decode_filtered_block(block: Any) -> FilteredBlock:
     )
 
 
+def decode_payload(payload: bytes) -> BlockTransaction:
+    """Decodes a transaction that stands in no block yet, from its `common.Payload`. ValueError if it cannot be read."""
+    envelope = common_pb2.Envelope(payload=payload).SerializeToString()
+    try:
+        return _read_transaction(0, envelope, NOT_VALIDATED)
+    except (DecodeError, IndexError) as error:
+        raise ValueError("the transaction cannot be read") from error
+
+
 def _filtered_transaction(transaction: Any) -> FilteredTransaction:
     actions = transaction.transaction_actions.chaincode_actions
     return FilteredTransaction(

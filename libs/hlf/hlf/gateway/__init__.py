@@ -5,6 +5,7 @@ Every step takes a timeout, raises one error class of its own, and can be signed
 
 from hlf.gateway.client import Gateway
 from hlf.gateway.commit_status import CommitStatus, CommitStatusRequest
+from hlf.gateway.contents import ProposedCall, read_proposal, read_transaction
 from hlf.gateway.contract import Contract
 from hlf.gateway.endpoint import Endpoint, Timeouts
 from hlf.gateway.proposal import Proposal
@@ -19,8 +20,11 @@ __all__ = [
     "Gateway",
     "NotSigned",
     "Proposal",
+    "ProposedCall",
     "Timeouts",
     "Transaction",
+    "read_proposal",
+    "read_transaction",
     "sign_commit_status_request",
     "sign_proposal",
     "sign_transaction",

@@ -10,6 +10,7 @@ from fabric_protos.peer import chaincode_pb2, proposal_pb2
 from hlf.crypto import sha256
 from hlf.errors import EndorseError, EvaluateError
 from hlf.gateway.connections import Connections, Step
+from hlf.gateway.contents import ProposedCall, read_proposal
 from hlf.gateway.headers import new_headers
 from hlf.gateway.octets import Octets
 from hlf.gateway.signing import sign_with
@@ -70,6 +71,19 @@ class Proposal:
         message.CopyFrom(self._message)
         message.proposal.signature = signature
         return Proposal(message, self._connections, self._creator)
+
+    def with_endorsers(self, organizations: Sequence[str]) -> "Proposal":
+        """To be endorsed by others. The signature, if there is one, holds: it does not cover this."""
+        message = gateway_pb2.ProposedTransaction()
+        message.CopyFrom(self._message)
+        del message.endorsing_organizations[:]
+        message.endorsing_organizations.extend(organizations)
+        return Proposal(message, self._connections, self._creator)
+
+    @property
+    def call(self) -> ProposedCall:
+        """What is proposed, read from the bytes that are signed. ValueError if these contradict themselves."""
+        return read_proposal(self._message.proposal.proposal_bytes)
 
     async def endorse(self, *, timeout: float | None = None) -> Transaction:
         """Has the proposal simulated and signed by enough peers. Raises EndorseError."""

@@ -30,6 +30,14 @@ class Code(Enum):
     IDEMPOTENCY_IN_PROGRESS = (409, "A request with this Idempotency-Key is still under way")
     TOO_MANY_REQUESTS = (429, "Too many requests")
 
+    # callers who keep their own key
+    SIGNATURE_NEEDED = (403, "The caller keeps the key: the operation has to be prepared and signed")
+    KEY_HELD_HERE = (409, "The hospital keeps the caller's key: the operation is called itself")
+    CERTIFICATE_REQUEST_INVALID = (422, "The certificate request is not one that the hospital's CA may sign")
+    SIGNATURE_INVALID = (422, "The signature is not one of the caller's key over the bytes of this step")
+    STEP_NOT_READY = (409, "The step before this one has not been taken, or this is no step of such a call")
+    PREPARATION_EXPIRED = (410, "The prepared call was not endorsed, or not submitted, in time")
+
     # hospitals and people
     ORGANIZATION_NOT_FOUND = (404, "There is no such hospital")
     ORGANIZATION_NOT_OWN = (403, "A hospital writes its own profile only")
