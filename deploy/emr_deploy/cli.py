@@ -7,6 +7,7 @@ import sys
 
 import typer
 from emr_common.receipts import ReceiptRefused
+from emr_network.administration.files import FileInvalid
 from emr_network.devnet import ControlFailed
 from emr_network.fabric.programs import ProgramsMissing
 from emr_network.organizations import RegistrationFailed
@@ -60,6 +61,7 @@ EXIT_CODES: dict[type[Exception], int] = {
     NotWhatItSays: FAILED,
     UsageError: USAGE,
     BundleUnreadable: USAGE,
+    FileInvalid: USAGE,
     TopologyError: USAGE,
     NothingHere: UNAVAILABLE,
     Unreachable: UNAVAILABLE,

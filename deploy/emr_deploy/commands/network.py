@@ -12,7 +12,7 @@ from emr_network.expiry import expiring
 from emr_network.home import TOPOLOGY, Home
 from hlf.admin.lifecycle import CommittedDefinition
 
-from emr_deploy.commands import administration
+from emr_deploy.commands import administration, consortium
 from emr_deploy.networks.base import NetworkStatus, PeerStatus
 from emr_deploy.output import AsJson, OnLedger, Output
 from emr_deploy.supervisor import SupervisorFailed
@@ -27,6 +27,7 @@ NewTopology = Annotated[Path, typer.Option("--topology", help="The network to ma
 
 def register(app: typer.Typer) -> None:
     administration.register(network)
+    consortium.register(network)
     app.add_typer(network, name="network")
 
 

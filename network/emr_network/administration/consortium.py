@@ -96,6 +96,14 @@ class Consortium:
         sender = next(iter(self.administrators.values())).identity
         await self.broadcast(signatures.envelope(self.channel, config_update, [*given, *made], sender))
 
+    async def hand_in(self, config_update: bytes, signed: Sequence[bytes], sender: SigningIdentity) -> None:
+        """Hands in an update that is signed by as many as it takes, and returns once it is in force. Raises
+        BroadcastRefused, also when another change came since it was computed."""
+        sequence = (await self.configuration()).sequence
+        await self.broadcast(signatures.envelope(self.channel, config_update, signed, sender))
+        config = await self.configuration()
+        await self._in_force(sequence + 1, edits.members(config))
+
     def _signers(self, config: Any, message: Any, given: Iterable[bytes]) -> list[SigningIdentity]:
         """The first administrators who satisfy every policy together with those who have signed."""
         signed = {signatures.signer_of(one) for one in given}

@@ -1,0 +1,161 @@
+"""A consortium's life on official programs: a hospital joins, nodes die, a member is revoked, the contract changes.
+
+Three orderers, three hospitals. The cases build on each other's network, which each leaves whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from emr_common.sealing import WrappingKey
+from emr_common.wallet import Wallet
+from emr_deploy.administration.site import contract
+from emr_deploy.callers import Answer
+from emr_deploy.clients import issuer_url
+from emr_model.ledger.functions import Function
+from emr_network.fabric.programs import Programs, ProgramsMissing
+from emr_network.organizations import endpoints
+from emr_network.topology import CHANNEL_ENDORSEMENT
+from emr_readmodel import engine as engines
+from hlf.errors import HlfError
+from hlf.gateway import Gateway
+from hlf.identity import SigningIdentity
+from support.administered import Administered, administered
+from support.stack import Actor
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@dataclass
+class Scene:
+    """`patients` are two of A and two of B."""
+
+    network: Administered
+    healthcenters: dict[str, Actor]
+    physicians: dict[str, Actor]
+    patients: list[Actor]
+
+    async def note(self) -> Answer:
+        path = f"/emrs/{self.patients[0].emr_id}/notes"
+        return await self.network.call(self.physicians["a"], "records", "POST", path, {"text": "Seen today."})
+
+    async def until_written(self) -> None:
+        async def written() -> bool:
+            return (await self.note()).status == 201
+
+        await self.network.until(written, "a note is taken", seconds=120)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
+    try:
+        Programs.find()
+    except ProgramsMissing as missing:
+        pytest.skip(str(missing))
+    root: Path = tmp_path_factory.mktemp("administered")
+    async with administered(root) as network:
+        healthcenters = {name: await network.staff(name, "healthcenter") for name in ("a", "b")}
+        physicians = {name: await network.staff(name, "physician") for name in ("a", "b")}
+        patients = [await network.patient(healthcenters[name]) for name in ("a", "a", "b", "b")]
+        yield Scene(network, healthcenters, physicians, patients)
+
+
+def _require_none_failed(answers: list[Answer]) -> None:
+    assert answers
+    failed = Counter((one.status, one.code) for one in answers if one.status != 201)
+    assert not failed
+
+
+async def test_a_fourth_hospital_joins_under_load_and_no_note_fails(scene: Scene) -> None:
+    network = scene.network
+    async with network.load(scene.patients, scene.physicians) as answers:
+        said = await network.emr("network", "add-org", "d", "--network-alone")
+        assert "HospitalD a member of care" in said
+        before = len(answers)
+    _require_none_failed(answers)
+    assert len(answers) > before
+    status = await network.emr("network", "status", "--json")
+    assert "'HospitalD.peer'" in status
+    assert "Hospital D takes part" in await network.emr("network", "add-org", "d", "--network-alone")
+
+
+async def test_the_contract_is_upgraded_under_load_and_no_note_fails(scene: Scene) -> None:
+    async with scene.network.load(scene.patients, scene.physicians) as answers:
+        said = await scene.network.emr("network", "upgrade-chaincode", "1.1")
+        assert "emr 1.1 is in force" in said
+    _require_none_failed(answers)
+
+
+async def test_notes_go_on_when_the_leading_orderer_is_gone(scene: Scene) -> None:
+    network = scene.network
+    leader = await network.leader()
+    await asyncio.to_thread(network.system.supervisor.stop, [leader])
+    try:
+        await scene.until_written()
+        assert await network.leader() != leader
+    finally:
+        await asyncio.to_thread(network.system.supervisor.launch, [leader])
+        await network.ready(leader)
+
+
+async def test_where_all_endorse_a_peer_that_is_down_is_named_and_endings_still_work(scene: Scene) -> None:
+    network, patient = scene.network, await scene.network.patient(scene.healthcenters["a"])
+    async with network.peer_stopped("c"):
+        answer = await scene.note()
+        assert (answer.status, answer.body["hospital"]) == (503, "HospitalC")
+        requested = await network.call(patient, "registration", "POST", "/me/erasure-request", {})
+        assert requested.status == 201
+        erased = await network.call(scene.healthcenters["a"], "registration", "DELETE", f"/emrs/{patient.emr_id}")
+        assert erased.status == 200
+    await scene.until_written()
+
+
+async def test_a_revoked_member_is_refused_by_every_hospital_once_the_channel_knows(scene: Scene) -> None:
+    network = scene.network
+    physician = await network.staff("a", "physician")
+    signer = await _signer(network, physician)
+    for name in ("a", "b"):
+        await _list(network, name, signer)
+    await network.emr("network", "revoke", physician.enrolment_id, "--org", "a")
+    for name in ("a", "b"):
+        with pytest.raises(HlfError):
+            await _list(network, name, signer)
+    assert (await scene.note()).status == 201
+
+
+async def test_by_a_majority_notes_go_on_without_a_peer_that_is_down(scene: Scene) -> None:
+    network = scene.network
+    everybody = contract(network.home, network.system.topology, network.system.ports)
+    members = [one.msp_id for one in network.system.topology.organizations]
+    await everybody.redefine(network.system.topology.chaincode.version, CHANNEL_ENDORSEMENT, members)
+    await scene.until_written()
+    await network.stop("records-a")
+    await network.start("records-a")  # it reads the definition anew
+    async with network.peer_stopped("c"):
+        for _ in range(3):
+            assert (await scene.note()).status == 201
+
+
+async def _list(network: Administered, organization: str, signer: SigningIdentity) -> None:
+    hospital = network.hospital(organization)
+    async with Gateway(endpoints(network.home, hospital, network.system.ports)) as gateway:
+        own = gateway.contract(signer, network.system.topology.channel, network.system.topology.chaincode.name)
+        await own.evaluate(Function.LIST_ORGANIZATIONS.wire_name, target_organizations=[hospital.msp_id])
+
+
+async def _signer(network: Administered, actor: Actor) -> SigningIdentity:
+    engine = engines.create(network.home.secret(actor.organization, "database-url").read_text(), 1)
+    try:
+        keyset = WrappingKey.from_file(network.home.secret(actor.organization, "wallet.keyset"))
+        wallet = Wallet(engine, keyset, network.msp_id(actor.organization))
+        caller = await wallet.find(issuer_url(network.system.ports, actor.organization), actor.subject)
+    finally:
+        await engine.dispose()
+    assert caller is not None
+    return caller.signer

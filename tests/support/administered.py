@@ -1,0 +1,129 @@
+"""A system of official programs for administration: three orderers, three hospitals; of the services only those that
+take patients and notes at A and B. `emr network …` is called as an operator calls it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import yaml
+from emr_deploy.administrators import enter_administrators
+from emr_deploy.callers import Answer, Callers
+from emr_deploy.postgres import Postgres
+from emr_deploy.process import Process, Stage
+from emr_deploy.readiness import Readiness
+from emr_deploy.system import System
+from emr_network.home import TOPOLOGY, Home
+from emr_network.topology import load
+from support.stack import Actor, Stack
+
+SERVICES = ("registration", "records")
+WRITERS = 4
+
+
+class Administered(Stack):
+    """`stack` as far as it goes without Kafka; A's healthcenter and physicians, and one patient for each writer."""
+
+    async def emr(self, *arguments: str) -> str:
+        """What a command prints. AssertionError unless it succeeds."""
+        environment = {**os.environ, "EMR_HOME": str(self.home.root)}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "emr_deploy.cli",
+            *arguments,
+            env=environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await process.communicate()
+        assert process.returncode == 0, said.decode()
+        return said.decode()
+
+    async def leader(self) -> str:
+        """The orderer that leads, such as `orderer-2`."""
+        async with httpx.AsyncClient(trust_env=False) as http:
+            for number in range(1, self.system.topology.orderer.nodes + 1):
+                address = self.system.ports.address(f"orderer-{number}-operations")
+                try:
+                    metrics = (await http.get(f"http://{address}/metrics")).text
+                except httpx.HTTPError:
+                    continue
+                if 'consensus_etcdraft_is_leader{channel="care"} 1' in metrics:
+                    return f"orderer-{number}"
+        raise AssertionError("no orderer leads")
+
+    @asynccontextmanager
+    async def load(self, patients: list[Actor], physicians: dict[str, Actor]) -> AsyncIterator[list[Answer]]:
+        """Notes of each patient, one after the other, at their hospital, until the block ends."""
+        answers: list[Answer] = []
+        stopped = asyncio.Event()
+
+        async def write(patient: Actor) -> None:
+            number = 0
+            while not stopped.is_set():
+                number += 1
+                path = f"/emrs/{patient.emr_id}/notes"
+                body = {"text": f"Note {number}."}
+                answers.append(await self.call(physicians[patient.organization], "records", "POST", path, body))
+
+        async with asyncio.TaskGroup() as tasks:
+            for patient in patients:
+                tasks.create_task(write(patient))
+            try:
+                yield answers
+                await asyncio.sleep(1)
+            finally:
+                stopped.set()
+
+
+@asynccontextmanager
+async def administered(root: Path, *, hospitals: int = 3, orderers: int = 3) -> AsyncIterator[Administered]:
+    """Raises ProgramsMissing."""
+    system = System(Home(root))
+    system.prepare(free_ports=True, topology=_topology(root, hospitals, orderers), ledger="fabric")
+    try:
+        await _start(system)
+        async with Callers(system.home, system.ports) as callers:
+            yield Administered(system, callers)
+    finally:
+        await asyncio.to_thread(system.down)
+
+
+async def _start(system: System) -> None:
+    postgres = Postgres(system.home, system.ports)
+    await asyncio.to_thread(postgres.prepare)
+    system.supervise()
+    async with Readiness(system.home, system.ports) as readiness:
+        base = [one for one in system.processes if one.stage is Stage.NETWORK or one.name in {"postgres", "issuer"}]
+        await _launch(system, readiness, base)
+        await system.found_network()
+        await postgres.make_databases(system.topology)
+        await enter_administrators(system.home, system.topology, system.ports)
+        services = [one for one in system.processes if one.service in SERVICES and one.organization in {"a", "b"}]
+        await _launch(system, readiness, services)
+
+
+async def _launch(system: System, readiness: Readiness, processes: list[Process]) -> None:
+    await asyncio.to_thread(system.supervisor.launch, [one.name for one in processes])
+    await readiness.wait(processes, lambda _: None)
+
+
+def _topology(root: Path, hospitals: int, orderers: int) -> Path:
+    content = load(TOPOLOGY).model_dump(mode="json", by_alias=True)
+    content["orderer"]["nodes"] = orderers
+    first = content["organizations"][0]
+    for number in range(2, hospitals):
+        letter = "abcdef"[number]
+        ports = {name: port + 1000 * number for name, port in first["ports"].items()}
+        named = {"name": letter, "mspId": f"Hospital{letter.upper()}", "title": f"Hospital {letter.upper()}"}
+        content["organizations"].append({**first, **named, "domain": f"{letter}.care.example", "ports": ports})
+    root.mkdir(parents=True, exist_ok=True)
+    path = root / "wanted.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return path
