@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from emr_network.fabric.programs import Programs, ProgramsMissing
+from hlf.admin.packaging import ServiceAddress, package
 from hlf.certs import private_key_to_pem
-from support.devnet import Devnet, write_identity
+from hlf_devnet.channel_config import config_of
+from support.devnet import MSP_IDS, ORDERER_MSP_ID, Devnet, free_address, write_identity
 
 Peer = Callable[..., Awaitable[tuple[int, str]]]
 
@@ -50,6 +52,68 @@ def peer(devnet: Devnet, tmp_path: Path) -> Peer:
         return process.returncode, said.decode()
 
     return run
+
+
+@pytest.fixture
+def orderer(devnet: Devnet) -> tuple[str, ...]:
+    """Where the orderer is, for commands that call it themselves."""
+    member = devnet.members[ORDERER_MSP_ID]
+    return ("-o", member.peer_address, "--tls", "--cafile", str(member.msp_dir / "tlscacerts" / "tlsca.pem"))
+
+
+def peers(devnet: Devnet) -> list[str]:
+    found = []
+    for member in (devnet.members[msp_id] for msp_id in MSP_IDS):
+        found += ["--peerAddresses", member.peer_address]
+        found += ["--tlsRootCertFiles", str(member.msp_dir / "tlscacerts" / "tlsca.pem")]
+    return found
+
+
+async def test_a_chaincode_is_invoked_past_the_gateway(peer: Peer, orderer: tuple[str, ...], devnet: Devnet) -> None:
+    """The command asks both peers itself, and sends the transaction to the orderer's port."""
+    invoke = (
+        "chaincode",
+        "invoke",
+        *orderer,
+        "-C",
+        "care",
+        "-n",
+        "conformance",
+        *peers(devnet),
+        "--waitForEvent",
+        "-c",
+    )
+    code, said = await peer(*invoke, '{"Args":["put","cli","written by the command"]}')
+    assert code == 0, said
+    code, said = await peer("chaincode", "query", "-C", "care", "-n", "conformance", "-c", '{"Args":["get","cli"]}')
+    assert (code, said.strip()) == (0, "written by the command")
+
+
+async def test_a_chaincode_is_installed_and_approved(
+    peer: Peer, orderer: tuple[str, ...], devnet: Devnet, tmp_path: Path
+) -> None:
+    made = package("cli_1", ServiceAddress(free_address()))
+    (tmp_path / "cli.tar.gz").write_bytes(made.content)
+    lifecycle = ("lifecycle", "chaincode")
+    code, said = await peer(*lifecycle, "install", str(tmp_path / "cli.tar.gz"))
+    assert code == 0, said
+    assert made.package_id in (await peer(*lifecycle, "queryinstalled"))[1]
+    definition = ("-C", "care", "--name", "cli", "--version", "1", "--sequence", "1")
+    address = ("--peerAddresses", devnet.members["HospitalA"].peer_address, *peers(devnet)[2:4])
+    code, said = await peer(
+        *lifecycle, "approveformyorg", *orderer, *definition, "--package-id", made.package_id, *address
+    )
+    assert code == 0, said
+    code, said = await peer(*lifecycle, "checkcommitreadiness", *definition)
+    assert (code, "HospitalA: true" in said, "HospitalB: false" in said) == (0, True, True), said
+
+
+async def test_the_configuration_is_fetched_from_the_orderer(
+    peer: Peer, orderer: tuple[str, ...], tmp_path: Path
+) -> None:
+    code, said = await peer("channel", "fetch", "config", str(tmp_path / "block"), *orderer, "-c", "care")
+    assert code == 0, said
+    assert config_of((tmp_path / "block").read_bytes()).channel_group.groups["Application"].groups
 
 
 async def test_a_chaincode_is_queried(peer: Peer) -> None:

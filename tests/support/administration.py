@@ -5,10 +5,10 @@ some administrators, broadcast to the orderer, and awaited at peers.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from fabric_protos.common import configtx_pb2
 from fabric_protos.msp import msp_config_pb2
@@ -23,6 +23,7 @@ from support.devnet import MSP_IDS, ORDERER_MSP_ID, Network
 Edit = Callable[[Any], object]
 """Changes the root `common.ConfigGroup` of a channel in place."""
 AWAIT_SECONDS = 60
+T = TypeVar("T")
 
 
 @dataclass
@@ -87,7 +88,7 @@ class Administration:
             return None
 
     @asynccontextmanager
-    async def lifecycle(self, msp_id: str) -> Any:
+    async def lifecycle(self, msp_id: str) -> AsyncIterator[Lifecycle]:
         async with self.network.gateway(msp_id) as gateway:
             yield Lifecycle(gateway, self.administrator(msp_id), self.channel)
 
@@ -98,6 +99,20 @@ class Administration:
         async with self.network.gateway(MSP_IDS[0]) as gateway:
             contract = gateway.contract(self.administrator(MSP_IDS[0]), self.channel, "qscc")
             return await contract.evaluate("GetBlockByNumber", self.channel, "0", target_organizations=[MSP_IDS[0]])
+
+
+async def eventually(step: Callable[[], Awaitable[T]]) -> T:
+    """What `step` gives, tried again while it fails: official peers learn of each other's news by gossip."""
+    async with asyncio.timeout(AWAIT_SECONDS):
+        while True:
+            try:
+                return await step()
+            except HlfError as failure:
+                last = failure
+            try:
+                await asyncio.sleep(0.1)
+            except asyncio.CancelledError:
+                raise AssertionError(f"it kept failing: {last}") from last
 
 
 def revoke(msp_id: str, crl: bytes) -> Edit:

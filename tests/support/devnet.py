@@ -135,6 +135,9 @@ class Network(Protocol):
 
     def gateway(self, msp_id: str = ..., timeouts: Timeouts | None = ...) -> Gateway: ...
     async def start_chaincode(self, msp_id: str, *arguments: str) -> None: ...
+    async def start_server(self, name: str, address: str, chaincode_id: str, *arguments: str) -> None:
+        """One more chaincode server, which belongs to no hospital's own."""
+
     async def stop_chaincode(self, msp_id: str) -> None: ...
     async def start_peer(self, msp_id: str) -> None: ...
     async def stop_peer(self, msp_id: str) -> None: ...
@@ -153,6 +156,7 @@ class Devnet:
     control_address: str = field(default_factory=free_address)
     process: asyncio.subprocess.Process | None = None
     chaincode_processes: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
+    servers: list[asyncio.subprocess.Process] = field(default_factory=list)
 
     @property
     def log(self) -> Path:
@@ -213,6 +217,21 @@ class Devnet:
         command = [*self.chaincode_command, self.members[msp_id].chaincode_address, f"{self.chaincode}:1", *arguments]
         self.chaincode_processes[msp_id] = await self._spawn(f"chaincode-{msp_id}", command)
 
+    async def start_server(self, name: str, address: str, chaincode_id: str, *arguments: str) -> None:
+        command = [*self.chaincode_command, address, chaincode_id, *arguments]
+        self.servers.append(await self._spawn(name, command))
+
+    async def wait_for_package(self, msp_id: str, package_id: str) -> None:
+        """Until the hospital's peer is connected to that package's server."""
+        async with asyncio.timeout(READY_SECONDS):
+            while not self._of(msp_id, await self.status())["packages"].get(package_id):
+                await asyncio.sleep(0.05)
+
+    @staticmethod
+    def _of(msp_id: str, status: Mapping[str, Any]) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = next(one for one in status["organizations"] if one["msp_id"] == msp_id)
+        return found
+
     async def wait_for_chaincode(self, msp_id: str, *, connected: bool = True) -> None:
         async with asyncio.timeout(READY_SECONDS):
             while self._connected(await self.status()).get(msp_id) is not connected:
@@ -235,7 +254,7 @@ class Devnet:
     async def close(self) -> None:
         if self.process is not None and self.process.returncode is None:
             await self.stop()
-        for process in self.chaincode_processes.values():
+        for process in (*self.chaincode_processes.values(), *self.servers):
             if process.returncode is None:
                 process.kill()
                 await process.wait()
@@ -256,7 +275,8 @@ class Devnet:
         return all(connected[msp_id] for msp_id in self.chaincode_processes)
 
     def _connected(self, status: Mapping[str, Any]) -> dict[str, bool]:
-        return {one["msp_id"]: one["chaincodes"][self.chaincode] for one in status["organizations"]}
+        organizations = status["organizations"]
+        return {one["msp_id"]: one["chaincodes"].get(self.chaincode, False) for one in organizations}
 
     async def _spawn(self, name: str, arguments: Sequence[str]) -> asyncio.subprocess.Process:
         with (self.folder / f"{name}.log").open("ab") as log:

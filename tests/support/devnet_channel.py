@@ -16,10 +16,11 @@ from hlf.identity import SigningIdentity
 from hlf_devnet.block_cutter import BatchSettings
 from hlf_devnet.blockstore import data_hash
 from hlf_devnet.bundle import Bundles
+from hlf_devnet.definition_transaction import commit_definition
 from hlf_devnet.envelopes import proposal_hash
 from hlf_devnet.genesis import ChannelOrganization, ChannelSettings, config_of, genesis_block
 from hlf_devnet.ledger import PeerLedger
-from hlf_devnet.lifecycle import ChaincodeDefinition, commit_definition
+from hlf_devnet.lifecycle import ChaincodeDefinition
 from hlf_devnet.msp import MspRegistry
 from hlf_devnet.policy import signature_policy
 from hlf_devnet.simulator import SimulationResult, Simulator
@@ -171,9 +172,9 @@ class Channel:
 
     def define(self, definition: ChaincodeDefinition) -> None:
         peers = list(self.peers.values())
-        envelope = commit_definition(self.a, CHANNEL, definition, self.orderer_signer, peers)
-        assert envelope is not None
-        assert self.commit(envelope) == ["VALID"]
+        transaction = commit_definition(self.a, CHANNEL, definition, self.orderer_signer, peers)
+        assert transaction is not None
+        assert self.commit(transaction.envelope) == ["VALID"]
 
     def simulate(self, run: Callable[[Simulator], None], ledger: PeerLedger | None = None) -> SimulationResult:
         simulator = Simulator(ledger or self.a, "a simulated transaction")

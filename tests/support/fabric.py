@@ -138,6 +138,10 @@ class Fabric:
             f"chaincode-{msp_id}", command, {"PYTHONPATH": str(TESTS)}
         )
 
+    async def start_server(self, name: str, address: str, chaincode_id: str, *arguments: str) -> None:
+        command = [sys.executable, *self.chaincode_command, address, chaincode_id, *arguments]
+        self.processes[name] = await self._spawn(name, command, {"PYTHONPATH": str(TESTS)})
+
     async def stop_chaincode(self, msp_id: str) -> None:
         """As a crash would."""
         process = self.processes.pop(f"chaincode-{msp_id}")

@@ -28,6 +28,8 @@ class RecordedTransaction(NamedTuple):
     function: str
     arguments: list[str]
     results: bytes
+    inputs: list[bytes]
+    """The arguments as bytes."""
 
 
 def blocks() -> list[bytes]:
@@ -65,7 +67,7 @@ def _transaction(data: bytes) -> RecordedTransaction:
     spec = chaincode_pb2.ChaincodeInvocationSpec.FromString(proposal.input).chaincode_spec
     function, *arguments = spec.input.args
     texts = [] if spec.chaincode_id.name != NAMESPACE else [argument.decode() for argument in arguments]
-    return RecordedTransaction(spec.chaincode_id.name, function.decode(), texts, results)
+    return RecordedTransaction(spec.chaincode_id.name, function.decode(), texts, results, list(arguments))
 
 
 class Kv:

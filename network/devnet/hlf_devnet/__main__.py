@@ -6,6 +6,8 @@ import signal
 import sys
 from pathlib import Path
 
+from hlf.admin.errors import PackageInvalid
+
 from hlf_devnet.config import ConfigError, DevnetConfig, load
 from hlf_devnet.control import control_app
 from hlf_devnet.faults import LEDGER_FAULTS
@@ -16,7 +18,7 @@ from hlf_devnet.network import Network
 
 logger = logging.getLogger("hlf_devnet")
 
-_STARTING_FAULTS = (ConfigError, MspError, AddressInUse, OSError, *LEDGER_FAULTS)
+_STARTING_FAULTS = (ConfigError, MspError, PackageInvalid, AddressInUse, OSError, *LEDGER_FAULTS)
 
 
 def main() -> int:

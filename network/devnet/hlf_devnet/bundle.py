@@ -105,19 +105,19 @@ def _batch(config: Any) -> BatchSettings:
     if size.preferred_max_bytes > size.absolute_max_bytes:
         raise ValueError("attempted to set the batch size preferred max bytes greater than absolute max bytes")
     return BatchSettings(
-        _milliseconds(timeout), size.max_message_count, size.preferred_max_bytes, size.absolute_max_bytes
+        milliseconds(timeout), size.max_message_count, size.preferred_max_bytes, size.absolute_max_bytes
     )
 
 
-def _milliseconds(duration: str) -> float:
-    """Of a Go duration such as `50ms` or `1m30s`."""
+def milliseconds(duration: str) -> float:
+    """Of a Go duration such as `50ms` or `1m30s`. ValueError unless it is one and positive."""
     parts = _DURATION.findall(duration)
-    if "".join(number + unit for number, unit in parts) != duration:
-        raise ValueError(f"attempted to set the batch timeout to a invalid value: invalid duration {duration!r}")
-    milliseconds = sum(float(number) * _MILLISECONDS[unit] for number, unit in parts)
-    if milliseconds <= 0:
-        raise ValueError(f"attempted to set the batch timeout to a non-positive value: {duration}")
-    return milliseconds
+    if not parts or "".join(number + unit for number, unit in parts) != duration:
+        raise ValueError(f"invalid duration {duration!r}")
+    found = sum(float(number) * _MILLISECONDS[unit] for number, unit in parts)
+    if found <= 0:
+        raise ValueError(f"non-positive duration {duration!r}")
+    return found
 
 
 def _consensus_type(config: Any) -> str:

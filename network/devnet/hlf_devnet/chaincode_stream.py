@@ -46,6 +46,13 @@ class ChaincodeClient(Generic[Context]):
         self._execute_timeout_seconds = execute_timeout_seconds
         self._attempt: asyncio.Future[Session[Context] | None] = asyncio.get_running_loop().create_future()
         self._wanted = asyncio.Event()
+        self._executing = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def idle(self) -> None:
+        """Returns once no transaction runs on it."""
+        await self._idle.wait()
 
     @property
     def is_ready(self) -> bool:
@@ -53,6 +60,16 @@ class ChaincodeClient(Generic[Context]):
 
     async def execute(self, context: Context, message: ChaincodeMessage) -> ChaincodeMessage:
         """COMPLETED or ERROR of the chaincode. Raises ChaincodeError when there is no chaincode or no answer."""
+        self._executing += 1
+        self._idle.clear()
+        try:
+            return await self._execute(context, message)
+        finally:
+            self._executing -= 1
+            if not self._executing:
+                self._idle.set()
+
+    async def _execute(self, context: Context, message: ChaincodeMessage) -> ChaincodeMessage:
         session = self._attempt.result() if self._attempt.done() else await self._connected()
         if session is None:
             raise ChaincodeError(

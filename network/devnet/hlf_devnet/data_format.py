@@ -6,7 +6,7 @@ from typing import Final
 
 from hlf_devnet.config import ConfigError
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Raised by whoever changes what is stored or how, the tables of SQLite included."""
 FILE_NAME: Final = "FORMAT"
 UNFINISHED: Final = ".FORMAT.new"

@@ -11,6 +11,8 @@ from hlf_devnet.chaincode_messages import ChaincodeMessage, Kind
 from hlf_devnet.chaincode_requests import TransactionContext
 from hlf_devnet.chaincode_session import ChaincodeError, RequestRefused
 from hlf_devnet.identities import VerifiedIdentity
+from hlf_devnet.lifecycle import NAMESPACE as LIFECYCLE
+from hlf_devnet.lifecycle import ChaincodeDefinition
 from hlf_devnet.peer import SYSTEM_CHAINCODES, Peer
 from hlf_devnet.proposal import MalformedMessage, Proposal, unpack
 from hlf_devnet.proposal_checks import ProposalRefused, check, check_time
@@ -63,8 +65,7 @@ class Endorser:
 
     async def _endorse(self, proposal: Proposal, caller: VerifiedIdentity, sign: bool) -> Endorsed:
         if proposal.chaincode in SYSTEM_CHAINCODES:
-            response = await self._system.invoke(proposal, caller)
-            return self._answer(proposal, response, None, b"", SYSTEM_CHAINCODE_VERSION, sign=sign)
+            return await self._endorse_system(proposal, caller, sign)
         definition = self._definition(proposal.chaincode, proposal.channel_id)
         simulator = Simulator(self._peer.ledger, proposal.transaction_id)
         private_reads: set[tuple[str, str]] = set()
@@ -75,25 +76,49 @@ class Endorser:
             simulation = None if failed else simulator.finish()
         finally:
             simulator.close()
-        if simulation is not None and simulation.private is not None and sign:
-            self._peer.transient.persist(proposal.transaction_id, self._peer.ledger.height, simulation.private)
+        self._keep_private(proposal, simulation, sign)
         event = b"" if failed else _event_of(message, proposal)
         answer = self._answer(proposal, response, simulation, event, definition.version, sign=sign)
         return Endorsed(answer.response, simulation, frozenset(private_reads))
 
-    def _definition(self, chaincode: str, channel: str) -> Any:
-        definition = self._peer.definition(chaincode) if channel else None
-        if definition is None:
-            raise EndorsementFailed(
-                f"make sure the chaincode {chaincode} has been successfully defined on channel {channel} and try "
-                f"again: chaincode {chaincode} not found"
+    async def _endorse_system(self, proposal: Proposal, caller: VerifiedIdentity, sign: bool) -> Endorsed:
+        """`_lifecycle` reads and writes the ledger as any chaincode does; the others only look at it."""
+        simulator = None
+        if proposal.chaincode == LIFECYCLE and proposal.channel_id:
+            simulator = Simulator(self._peer.ledger, proposal.transaction_id)
+            simulator.enter_system(LIFECYCLE)
+        try:
+            response = await self._system.invoke(proposal, caller, simulator)
+            failed = response.status >= FIRST_ERROR_STATUS
+            simulation = None if failed or simulator is None else simulator.finish()
+        finally:
+            if simulator is not None:
+                simulator.close()
+        self._keep_private(proposal, simulation, sign)
+        answer = self._answer(proposal, response, simulation, b"", SYSTEM_CHAINCODE_VERSION, sign=sign)
+        return Endorsed(answer.response, simulation)
+
+    def _keep_private(self, proposal: Proposal, simulation: SimulationResult | None, sign: bool) -> None:
+        if simulation is not None and simulation.private is not None and sign:
+            self._peer.transient.persist(proposal.transaction_id, self._peer.ledger.height, simulation.private)
+
+    def _definition(self, chaincode: str, channel: str) -> ChaincodeDefinition:
+        found = self._peer.chaincodes.find(chaincode) if channel else None
+        if found is not None and found.client is not None:
+            return found.definition
+        if found is None:
+            reason = f"chaincode {chaincode} not found"
+        elif not found.is_approved:
+            reason = (
+                f"chaincode definition for '{chaincode}' at sequence {found.definition.sequence} on channel "
+                f"'{channel}' has not yet been approved by this org"
             )
-        if chaincode not in self._peer.chaincodes:
-            raise EndorsementFailed(
-                f"make sure the chaincode {chaincode} has been successfully defined on channel {channel} and try "
-                f"again: chaincode definition for '{chaincode}' exists, but chaincode is not installed"
-            )
-        return definition
+        else:
+            reason = f"chaincode definition for '{chaincode}' exists, but chaincode is not installed"
+        raise EndorsementFailed(
+            f"make sure the chaincode {chaincode} has been successfully defined on channel {channel} and try again: "
+            f"{reason}"
+        )
 
     async def _simulate(
         self, proposal: Proposal, simulator: Simulator, private_reads: set[tuple[str, str]]
@@ -120,7 +145,10 @@ class Endorser:
             channel_id=context.channel_id,
             proposal=context.proposal.signed,
         )
-        return await self._peer.chaincodes[context.namespace].execute(context, message)
+        found = self._peer.chaincodes.find(context.namespace)
+        if found is None or found.client is None:
+            raise ChaincodeError(f"chaincode {context.namespace} not found")
+        return await found.client.execute(context, message)
 
     async def call(
         self, caller: TransactionContext, chaincode: str, channel: str, chaincode_input: Any

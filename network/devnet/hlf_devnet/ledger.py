@@ -188,7 +188,7 @@ class PeerLedger:
         self.commit_hash = staged.commit_hash
         if staged.config is not None:
             self._adopt(staged.config, staged.number)
-        if any(namespace == "_lifecycle" for namespace, _ in staged.updates.public):
+        if staged.changes_lifecycle:
             self.definitions.clear()
         ready = [waiter for height, waiter in self._waiting if height <= self.height]
         self._waiting = [(height, waiter) for height, waiter in self._waiting if height > self.height]

@@ -1,32 +1,29 @@
-"""Chaincode definitions as they stand on the ledger, in the `_lifecycle` namespace."""
+"""Chaincode definitions and approvals as they stand on the ledger, in the `_lifecycle` namespace.
 
-import hashlib
-import os
-import time
-from collections.abc import Mapping, Sequence
+A structure is stored field by field, under `namespaces` or `chaincode-sources`, beside a metadata entry that lists its
+fields (`core/chaincode/lifecycle/serializer.go`). Definitions are public; what an organization approves, and with
+which package, stands in its implicit collection, so that others can compare hashes and see no more.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Final, NamedTuple, cast
 
-from fabric_protos.common import common_pb2
-from fabric_protos.peer import (
-    chaincode_pb2,
-    proposal_pb2,
-    proposal_response_pb2,
-    transaction_pb2,
-)
-from fabric_protos.peer.lifecycle import chaincode_definition_pb2, db_pb2, lifecycle_pb2
-from google.protobuf import timestamp_pb2
-from hlf.identity import SigningIdentity
+from fabric_protos.peer.lifecycle import chaincode_definition_pb2, db_pb2
+from hlf import crypto
 
-from hlf_devnet.envelopes import proposal_hash
 from hlf_devnet.ledger import PeerLedger
-from hlf_devnet.rwset import RwsetBuilder
+from hlf_devnet.rwset import key_hash
 from hlf_devnet.state import Snapshot
 
 NAMESPACE = "_lifecycle"
 POLICY = "/Channel/Application/LifecycleEndorsement"
-FUNCTION = "CommitChaincodeDefinition"
-_FIELDS = ("Sequence", "EndorsementInfo", "ValidationInfo", "Collections")
+DEFINITIONS: Final = "namespaces"
+SOURCES: Final = "chaincode-sources"
+ENDORSEMENT_PLUGIN: Final = "escc"
+VALIDATION_PLUGIN: Final = "vscc"
+_SOURCE_KEY: Final = re.compile(rf"{SOURCES}/fields/(?P<name>[^/#]+)#(?P<sequence>\d+)/PackageID")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +35,114 @@ class ChaincodeDefinition:
     sequence: int
     policy: bytes
 
+    @property
+    def private_name(self) -> str:
+        """Under which an organization approves it."""
+        return f"{self.name}#{self.sequence}"
+
+
+class Structure(NamedTuple):
+    """`fields`: serialized `lifecycle.StateData` by name, in Fabric's order."""
+
+    datatype: str
+    fields: Mapping[str, bytes]
+
+    def entries(self, namespace: str, name: str) -> dict[str, bytes]:
+        """Every key with its value, the metadata entry included."""
+        metadata = db_pb2.StateMetadata(datatype=self.datatype, fields=list(self.fields)).SerializeToString()
+        fields = {field_key(namespace, name, field): value for field, value in self.fields.items()}
+        return {metadata_key(namespace, name): metadata, **fields}
+
+
+class Approval(NamedTuple):
+    """`package_id` is empty when none was named, or none that the peer has."""
+
+    is_given: bool
+    package_id: str
+
+
+def metadata_key(namespace: str, name: str) -> str:
+    return f"{namespace}/metadata/{name}"
+
+
+def field_key(namespace: str, name: str, field: str) -> str:
+    return f"{namespace}/fields/{name}/{field}"
+
 
 def sequence_key(chaincode: str) -> str:
     """The key that every transaction of a chaincode reads, so that one endorsed before an upgrade fails after it."""
-    return _field_key(chaincode, "Sequence")
+    return field_key(DEFINITIONS, chaincode, "Sequence")
 
 
 def definition_keys(chaincode: str) -> list[str]:
     """Every key of a definition: a peer reads them all when it looks up a chaincode's collections."""
-    return [_metadata_key(chaincode), *(_field_key(chaincode, field) for field in _FIELDS)]
+    fields = ("Sequence", "EndorsementInfo", "ValidationInfo", "Collections")
+    return [metadata_key(DEFINITIONS, chaincode), *(field_key(DEFINITIONS, chaincode, field) for field in fields)]
+
+
+def definition_structure(definition: ChaincodeDefinition) -> Structure:
+    sequence = db_pb2.StateData(Int64=definition.sequence).SerializeToString()
+    return Structure("ChaincodeDefinition", {"Sequence": sequence, **_parameters(definition)})
+
+
+def parameters_structure(definition: ChaincodeDefinition) -> Structure:
+    """What an organization approves."""
+    return Structure("ChaincodeParameters", _parameters(definition))
+
+
+def source_structure(package_id: str) -> Structure:
+    """With which package it does."""
+    return Structure("ChaincodeLocalPackage", {"PackageID": db_pb2.StateData(String=package_id).SerializeToString()})
+
+
+def _parameters(definition: ChaincodeDefinition) -> dict[str, bytes]:
+    endorsement = chaincode_definition_pb2.ChaincodeEndorsementInfo(
+        version=definition.version, endorsement_plugin=ENDORSEMENT_PLUGIN
+    )
+    validation = chaincode_definition_pb2.ChaincodeValidationInfo(
+        validation_plugin=VALIDATION_PLUGIN, validation_parameter=definition.policy
+    )
+    contents = {
+        "EndorsementInfo": endorsement.SerializeToString(),
+        "ValidationInfo": validation.SerializeToString(),
+        "Collections": b"",
+    }
+    return {name: db_pb2.StateData(Bytes=content).SerializeToString() for name, content in contents.items()}
+
+
+def read_definition(name: str, get: Callable[[str], bytes]) -> ChaincodeDefinition | None:
+    """The public definition of `name`, its keys read through `get` (empty: no value)."""
+    metadata, *fields = definition_keys(name)
+    if not get(metadata):
+        return None
+    sequence, endorsement, validation, _ = (db_pb2.StateData.FromString(get(field)) for field in fields)
+    return _definition(name, sequence.Int64, endorsement.Bytes, validation.Bytes)
+
+
+def read_approved(name: str, sequence: int, get: Callable[[str], bytes]) -> ChaincodeDefinition | None:
+    """What an organization has approved, read in its collection."""
+    private_name = f"{name}#{sequence}"
+    if not get(metadata_key(DEFINITIONS, private_name)):
+        return None
+    fields = ("EndorsementInfo", "ValidationInfo", "Collections")
+    endorsement, validation, _ = (
+        db_pb2.StateData.FromString(get(field_key(DEFINITIONS, private_name, field))).Bytes for field in fields
+    )
+    return _definition(name, sequence, endorsement, validation)
+
+
+def read_source(name: str, sequence: int, get: Callable[[str], bytes]) -> str | None:
+    """The package that an organization has approved with, read in its collection; None when it approved nothing."""
+    private_name = f"{name}#{sequence}"
+    if not get(metadata_key(SOURCES, private_name)):
+        return None
+    return str(db_pb2.StateData.FromString(get(field_key(SOURCES, private_name, "PackageID"))).String)
+
+
+def _definition(name: str, sequence: int, endorsement: bytes, validation: bytes) -> ChaincodeDefinition:
+    version = chaincode_definition_pb2.ChaincodeEndorsementInfo.FromString(endorsement).version
+    policy = chaincode_definition_pb2.ChaincodeValidationInfo.FromString(validation).validation_parameter
+    return ChaincodeDefinition(name, version, sequence, policy)
 
 
 def committed_definition(ledger: PeerLedger, name: str) -> ChaincodeDefinition | None:
@@ -59,147 +155,55 @@ def committed_definition(ledger: PeerLedger, name: str) -> ChaincodeDefinition |
 
 def definition_at(snapshot: Snapshot, name: str) -> ChaincodeDefinition | None:
     """The definition that stands at the snapshot's height."""
-    sequence = snapshot.get(NAMESPACE, sequence_key(name))
-    if sequence is None:
-        return None
-    messages = chaincode_definition_pb2
-    endorsement = messages.ChaincodeEndorsementInfo.FromString(_bytes_of(snapshot, name, "EndorsementInfo"))
-    validation = messages.ChaincodeValidationInfo.FromString(_bytes_of(snapshot, name, "ValidationInfo"))
-    number = db_pb2.StateData.FromString(sequence.value).Int64
-    return ChaincodeDefinition(name, endorsement.version, number, validation.validation_parameter)
+
+    def get(key: str) -> bytes:
+        value = snapshot.get(NAMESPACE, key)
+        return b"" if value is None else value.value
+
+    return read_definition(name, get)
 
 
 def committed_names(snapshot: Snapshot) -> list[str]:
     """Every chaincode that is defined, by name."""
-    prefix = "namespaces/metadata/"
+    prefix = metadata_key(DEFINITIONS, "")
     return [key.removeprefix(prefix) for key, _ in snapshot.range(NAMESPACE, prefix, prefix[:-1] + "0")]
 
 
-def commit_definition(
-    ledger: PeerLedger,
-    channel: str,
-    definition: ChaincodeDefinition,
-    creator: SigningIdentity,
-    endorsers: Sequence[SigningIdentity],
-) -> bytes | None:
-    """The envelope of the transaction that commits `definition` (`_lifecycle` CommitChaincodeDefinition), endorsed by
-    `endorsers` (peers' identities); submit it to the orderer. None when the ledger already holds it. ValueError when
-    the ledger's sequence is not the one before, or the same one stands for something else."""
+def defined_names(ledger: PeerLedger) -> list[str]:
+    if not ledger.height:
+        return []
     with ledger.snapshot() as snapshot:
-        committed = definition_at(snapshot, definition.name)
-        if committed == definition:
-            return None
-        expected = 1 if committed is None else committed.sequence + 1
-        if definition.sequence != expected:
-            raise ValueError(f"chaincode {definition.name}: sequence {definition.sequence} given, {expected} expected")
-        results = _results(snapshot, definition)
-    return _endorsed(channel, definition, results, creator, endorsers)
+        return committed_names(snapshot)
 
 
-def _bytes_of(snapshot: Snapshot, chaincode: str, field: str) -> bytes:
-    found = snapshot.get(NAMESPACE, _field_key(chaincode, field))
-    return b"" if found is None else bytes(db_pb2.StateData.FromString(found.value).Bytes)
+def approval_at(ledger: PeerLedger, definition: ChaincodeDefinition, package_ids: Sequence[str]) -> Approval:
+    """Whether the ledger's own organization has approved just this definition, and with which of these packages. Only
+    hashes are looked at: they are there even where the private values are not."""
+    with ledger.snapshot() as snapshot:
+
+        def is_there(key: str, value: bytes) -> bool:
+            found = snapshot.get_hash(NAMESPACE, ledger.collection, key_hash(key))
+            return found is not None and found.value == crypto.sha256(value)
+
+        approved = parameters_structure(definition).entries(DEFINITIONS, definition.private_name)
+        if not all(is_there(key, value) for key, value in approved.items()):
+            return Approval(is_given=False, package_id="")
+        key = field_key(SOURCES, definition.private_name, "PackageID")
+        named = (one for one in package_ids if is_there(key, source_structure(one).fields["PackageID"]))
+        return Approval(is_given=True, package_id=next(named, ""))
 
 
-def _field_key(chaincode: str, field: str) -> str:
-    return f"namespaces/fields/{chaincode}/{field}"
-
-
-def _results(snapshot: Snapshot, definition: ChaincodeDefinition) -> bytes:
-    """The read-write set. A real one also reads what organizations approved in private; here nobody has to."""
-    builder = RwsetBuilder()
-    for key in (sequence_key(definition.name), _metadata_key(definition.name)):
-        value = snapshot.get(NAMESPACE, key)
-        builder.read(NAMESPACE, key, None if value is None else value.version)
-    for key, content in _written(definition).items():
-        builder.write(NAMESPACE, key, content)
-    return builder.build()[0]
-
-
-def _written(definition: ChaincodeDefinition) -> Mapping[str, bytes]:
-    endorsement = chaincode_definition_pb2.ChaincodeEndorsementInfo(
-        version=definition.version, endorsement_plugin="escc"
-    )
-    validation = chaincode_definition_pb2.ChaincodeValidationInfo(
-        validation_plugin="vscc", validation_parameter=definition.policy
-    )
-    values = {
-        "Sequence": db_pb2.StateData(Int64=definition.sequence),
-        "EndorsementInfo": db_pb2.StateData(Bytes=endorsement.SerializeToString()),
-        "ValidationInfo": db_pb2.StateData(Bytes=validation.SerializeToString()),
-        "Collections": db_pb2.StateData(Bytes=b""),
-    }
-    metadata = db_pb2.StateMetadata(datatype="ChaincodeDefinition", fields=_FIELDS)
-    fields = {_field_key(definition.name, field): value.SerializeToString() for field, value in values.items()}
-    return {**fields, _metadata_key(definition.name): metadata.SerializeToString()}
-
-
-def _metadata_key(chaincode: str) -> str:
-    return f"namespaces/metadata/{chaincode}"
-
-
-def _endorsed(
-    channel: str,
-    definition: ChaincodeDefinition,
-    results: bytes,
-    creator: SigningIdentity,
-    endorsers: Sequence[SigningIdentity],
-) -> bytes:
-    header, proposal_payload = _proposal(channel, definition, creator)
-    action = proposal_pb2.ChaincodeAction(
-        results=results,
-        response=proposal_response_pb2.Response(status=200),
-        chaincode_id=chaincode_pb2.ChaincodeID(name=NAMESPACE, version="syscc"),
-    )
-    response = proposal_response_pb2.ProposalResponsePayload(
-        proposal_hash=proposal_hash(header.channel_header, header.signature_header, proposal_payload),
-        extension=action.SerializeToString(),
-    ).SerializeToString()
-    endorsements = [
-        proposal_response_pb2.Endorsement(
-            endorser=endorser.serialized, signature=endorser.sign(response + endorser.serialized)
-        )
-        for endorser in endorsers
-    ]
-    endorsed = transaction_pb2.ChaincodeActionPayload(
-        chaincode_proposal_payload=proposal_payload,
-        action=transaction_pb2.ChaincodeEndorsedAction(proposal_response_payload=response, endorsements=endorsements),
-    )
-    only = transaction_pb2.TransactionAction(header=header.signature_header, payload=endorsed.SerializeToString())
-    data = transaction_pb2.Transaction(actions=[only]).SerializeToString()
-    payload = common_pb2.Payload(header=header, data=data).SerializeToString()
-    return bytes(common_pb2.Envelope(payload=payload, signature=creator.sign(payload)).SerializeToString())
-
-
-def _proposal(channel: str, definition: ChaincodeDefinition, creator: SigningIdentity) -> tuple[Any, bytes]:
-    """Header and the payload as it is hashed."""
-    nonce = os.urandom(24)
-    now = time.time_ns()
-    channel_header = common_pb2.ChannelHeader(
-        type=common_pb2.ENDORSER_TRANSACTION,
-        channel_id=channel,
-        tx_id=hashlib.sha256(nonce + creator.serialized).hexdigest(),
-        timestamp=timestamp_pb2.Timestamp(seconds=now // 10**9, nanos=now % 10**9),
-        extension=proposal_pb2.ChaincodeHeaderExtension(
-            chaincode_id=chaincode_pb2.ChaincodeID(name=NAMESPACE)
-        ).SerializeToString(),
-    )
-    arguments = lifecycle_pb2.CommitChaincodeDefinitionArgs(
-        sequence=definition.sequence,
-        name=definition.name,
-        version=definition.version,
-        endorsement_plugin="escc",
-        validation_plugin="vscc",
-        validation_parameter=definition.policy,
-    )
-    spec = chaincode_pb2.ChaincodeSpec(
-        chaincode_id=chaincode_pb2.ChaincodeID(name=NAMESPACE),
-        input=chaincode_pb2.ChaincodeInput(args=[FUNCTION.encode(), arguments.SerializeToString()]),
-    )
-    invocation = chaincode_pb2.ChaincodeInvocationSpec(chaincode_spec=spec)
-    payload = proposal_pb2.ChaincodeProposalPayload(input=invocation.SerializeToString()).SerializeToString()
-    header = common_pb2.Header(
-        channel_header=channel_header.SerializeToString(),
-        signature_header=common_pb2.SignatureHeader(creator=creator.serialized, nonce=nonce).SerializeToString(),
-    )
-    return header, payload
+def approved_packages(ledger: PeerLedger) -> list[tuple[str, str]]:
+    """Chaincode and package of everything that the own organization has approved for the next sequence."""
+    if not ledger.height:
+        return []
+    prefix, found = f"{SOURCES}/fields/", []
+    with ledger.snapshot() as snapshot:
+        for key, value in snapshot.private_range(NAMESPACE, ledger.collection, prefix, prefix[:-1] + "0"):
+            match = _SOURCE_KEY.fullmatch(key)
+            if match is None:
+                continue
+            defined = definition_at(snapshot, match["name"])
+            if int(match["sequence"]) == (defined.sequence if defined else 0) + 1:
+                found.append((match["name"], str(db_pb2.StateData.FromString(value.value).String)))
+    return [(name, package_id) for name, package_id in found if package_id]

@@ -64,9 +64,9 @@ class MspRegistry:
         for part in ("Application", "Orderer"):
             for name, group in section(config, part).groups.items():
                 msp = Msp.from_config(name, group, folders)
-                if msp.msp_id in found:
-                    raise MspError(f"two organizations of the channel have the MSP id {msp.msp_id}")
-                found[msp.msp_id] = msp
+                known = found.setdefault(msp.msp_id, msp)
+                if known is not msp and known.to_config() != msp.to_config():
+                    raise MspError(f"attempted to define two different versions of MSP: {msp.msp_id}")
         return cls(found, signatures)
 
     @staticmethod

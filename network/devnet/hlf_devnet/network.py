@@ -8,20 +8,24 @@ from pathlib import Path
 from typing import Any, Self
 
 import grpc
+from hlf.admin.errors import PackageInvalid
 from hlf.crypto import private_key_from_pem
 from hlf.identity import SigningIdentity
 
 from hlf_devnet import data_format, orderer_port
 from hlf_devnet.bundle import Bundles, ConfigurationRefused
+from hlf_devnet.chaincodes import configured_package
 from hlf_devnet.channel_config import application_organizations, section
 from hlf_devnet.config import Chaincode, ConfigError, DevnetConfig, Organization
+from hlf_devnet.definition_transaction import commit_definition
 from hlf_devnet.endorser import Endorser
 from hlf_devnet.faults import Faults
 from hlf_devnet.genesis import ChannelOrganization, ChannelSettings, config_of, genesis_block
-from hlf_devnet.lifecycle import ChaincodeDefinition, commit_definition
+from hlf_devnet.lifecycle import ChaincodeDefinition
 from hlf_devnet.msp import MspError, MspRegistry
 from hlf_devnet.orderer import BatchSettings, Orderer
 from hlf_devnet.organization import Channel, RunningOrganization
+from hlf_devnet.peer import Peer
 from hlf_devnet.policy import channel_policy, signature_policy
 from hlf_devnet.roster import Roster
 from hlf_devnet.transient import TransientStore
@@ -115,7 +119,7 @@ class Network:
             self._folders[organization.msp_id] = organization.msp_dir
             try:
                 self._running[organization.msp_id] = await self._served(organization)
-            except (MspError, OSError, ValueError) as error:
+            except (MspError, PackageInvalid, OSError, ValueError) as error:
                 del self._folders[organization.msp_id]
                 raise OrganizationRefused(str(error)) from error
             self._roster.add(organization)
@@ -174,9 +178,8 @@ class Network:
             "joined": None if peer is None else peer.has_joined,
             "height": None if peer is None else peer.ledger.height,
             "endpoint": organization.peer.listen,
-            "chaincodes": {
-                name: peer is not None and peer.chaincodes[name].is_ready for name in sorted(organization.chaincodes)
-            },
+            "chaincodes": {} if peer is None else peer.chaincodes.ready(),
+            "packages": {} if peer is None else peer.chaincodes.connected(),
         }
 
     async def failed(self) -> BaseException:
@@ -240,23 +243,28 @@ class Network:
 
     async def _commit_definitions(self) -> None:
         peers = [running.peer for running in self._running.values() if self._follows(running)]
-        signers = [peer.signer for peer in peers]
         for chaincode in self.config.chaincodes if peers else ():
-            await self._commit_definition(_definition(chaincode), signers)
+            await self._commit_definition(_definition(chaincode), peers)
         for peer in peers:
             await peer.ledger.wait_for_height(self._orderer.height)
 
-    async def _commit_definition(self, definition: ChaincodeDefinition, endorsers: Sequence[SigningIdentity]) -> None:
+    async def _commit_definition(self, definition: ChaincodeDefinition, peers: Sequence[Peer]) -> None:
         """In the orderer's name: a peer is no writer of the channel, and devnet has no client's key."""
-        creator = _orderer_signer(self.config)
-        ledger = next(running.peer.ledger for running in self._running.values() if self._follows(running))
+        creator, ledger = _orderer_signer(self.config), peers[0].ledger
+        package_id = configured_package(definition.name, definition.version).package_id
+        approvals = {peer.msp_id: package_id if definition.name in peer.chaincodes.configured else "" for peer in peers}
         try:
-            envelope = commit_definition(ledger, self.config.channel, definition, creator, endorsers)
+            transaction = commit_definition(
+                ledger, self.config.channel, definition, creator, [peer.signer for peer in peers], approvals
+            )
         except ValueError as error:
             raise ConfigError(f"chaincode {definition.name}: {error}") from error
-        if envelope is not None:
-            await self._orderer.submit(envelope)
-            await ledger.wait_for_height(self._orderer.height)
+        if transaction is None:
+            return
+        for peer in peers:
+            peer.transient.persist(transaction.tx_id, ledger.height, transaction.private or b"")
+        await self._orderer.submit(transaction.envelope)
+        await ledger.wait_for_height(self._orderer.height)
 
 
 def _check_channel(config: DevnetConfig, orderer: Orderer) -> None:

@@ -15,6 +15,7 @@ from hlf_devnet.blockstore import header_hash
 from hlf_devnet.bundle import Bundles
 from hlf_devnet.chaincode_requests import StateRequests, TransactionContext
 from hlf_devnet.chaincode_stream import ChaincodeClient
+from hlf_devnet.chaincodes import Chaincodes
 from hlf_devnet.committer import Committer
 from hlf_devnet.config import ChaincodeAddress, DevnetConfig, Organization
 from hlf_devnet.deliver import DeliverService
@@ -25,6 +26,7 @@ from hlf_devnet.http2_stream import client_tls
 from hlf_devnet.ledger import PeerLedger
 from hlf_devnet.msp import MspRegistry
 from hlf_devnet.orderer import Orderer
+from hlf_devnet.packages import Connection, PackageStore
 from hlf_devnet.peer import JoinRefused, Peer
 from hlf_devnet.planning import Members
 from hlf_devnet.services import deliver_service, endorser_service, gateway_service
@@ -58,12 +60,22 @@ class RunningOrganization:
         self._joined = asyncio.Event()
         if peer.has_joined:
             self._joined.set()
+        self._following = channel.faults.watch(asyncio.create_task(self._follow()))
         limits = channel.config.limits
         requests = StateRequests(self.endorser.call, limits.total_query_limit, channel.faults)
-        for name, server in organization.chaincodes.items():
-            peer.chaincodes[name] = _chaincode_client(name, server, requests, limits.execute_timeout_seconds)
-        work = [self._follow(), *(client.run() for client in peer.chaincodes.values())]
-        self._tasks = [channel.faults.watch(asyncio.create_task(one)) for one in work]
+
+        def connect(package_id: str, connection: Connection) -> ChaincodeClient[TransactionContext]:
+            return ChaincodeClient(
+                package_id,
+                connection.address,
+                requests,
+                tls=connection.tls,
+                server_name=connection.server_name,
+                dial_timeout_seconds=connection.dial_timeout_seconds,
+                execute_timeout_seconds=limits.execute_timeout_seconds,
+            )
+
+        peer.chaincodes.serve(connect, channel.faults.watch)
 
     @classmethod
     def open(cls, channel: Channel, organization: Organization, others: Callable[[], Iterable[TransientStore]]) -> Self:
@@ -73,10 +85,13 @@ class RunningOrganization:
         local = MspRegistry.from_dirs({msp_id: organization.msp_dir}, bundles.signatures)
         folder = config.data_dir / msp_id
         folder.mkdir(parents=True, exist_ok=True)
+        packages = PackageStore.open(folder / "chaincodes")
         ledger = PeerLedger.open(folder, msp_id, config.channel)
         transient = TransientStore.open(folder)
         access = AccessControl(config.channel, lambda: bundles.of(ledger.config), config.limits.time_window_seconds)
-        peer = Peer(msp_id, organization.peer.listen, signer, access, local, ledger, transient, {})
+        configured = {name: _connection(server) for name, server in organization.chaincodes.items()}
+        chaincodes: Chaincodes[TransactionContext] = Chaincodes(ledger, packages, configured)
+        peer = Peer(msp_id, organization.peer.listen, signer, access, local, ledger, transient, chaincodes)
         committer = Committer(channel.orderer, channel.validator, ledger, transient, others)
         committer.listeners.append(peer.on_commit)
         return cls(channel, organization, peer, committer)
@@ -118,9 +133,9 @@ class RunningOrganization:
         if self._server is not None:
             await self._server.stop(grace=None)
         self.peer.stop()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)  # what failed is reported
+        self._following.cancel()
+        await asyncio.gather(self._following, return_exceptions=True)  # what failed is reported
+        await self.peer.chaincodes.close()
         self.peer.transient.close()
         self.peer.ledger.close()
 
@@ -129,16 +144,7 @@ class RunningOrganization:
         await self._committer.run()
 
 
-def _chaincode_client(
-    name: str, server: ChaincodeAddress, requests: StateRequests, timeout_seconds: float
-) -> ChaincodeClient[TransactionContext]:
+def _connection(server: ChaincodeAddress) -> Connection:
     ca_file = server.tls_ca_file
-    return ChaincodeClient(
-        name,
-        server.address,
-        requests,
-        tls=None if ca_file is None else client_tls(ca_file.read_text(encoding="ascii")),
-        server_name=server.server_name,
-        dial_timeout_seconds=server.dial_timeout_seconds,
-        execute_timeout_seconds=timeout_seconds,
-    )
+    tls = None if ca_file is None else client_tls(ca_file.read_text(encoding="ascii"))
+    return Connection(server.address, tls, server.server_name, server.dial_timeout_seconds)

@@ -9,9 +9,8 @@ from hlf.identity import SigningIdentity
 
 from hlf_devnet.access import AccessControl
 from hlf_devnet.chaincode_requests import TransactionContext
-from hlf_devnet.chaincode_stream import ChaincodeClient
+from hlf_devnet.chaincodes import Chaincodes
 from hlf_devnet.ledger import PeerLedger
-from hlf_devnet.lifecycle import ChaincodeDefinition, committed_definition
 from hlf_devnet.msp import IdentityError, MspRegistry
 from hlf_devnet.transient import TransientStore
 from hlf_devnet.validator import ValidatedBlock
@@ -36,8 +35,8 @@ class PeerStopped(Exception):
 
 @dataclass(slots=True)
 class Peer:
-    """`address` is what error details and the status call it: host and port. `chaincodes`: those that it has a server
-    for. `local`: the MSP of the peer's own folder, which decides on calls without a channel and on administrators."""
+    """`address` is what error details and the status call it: host and port. `local`: the MSP of the peer's own folder,
+    which decides on calls without a channel and on administrators."""
 
     msp_id: str
     address: str
@@ -46,7 +45,7 @@ class Peer:
     local: MspRegistry
     ledger: PeerLedger
     transient: TransientStore
-    chaincodes: dict[str, ChaincodeClient[TransactionContext]]
+    chaincodes: Chaincodes[TransactionContext]
     _waiting: dict[str, list[asyncio.Future[CommittedTransaction]]] = field(default_factory=lambda: defaultdict(list))
 
     @property
@@ -69,13 +68,11 @@ class Peer:
             return False
 
     def endorses(self, chaincode: str) -> bool:
-        """Whether the chaincode is a system one, or a defined one that this organization has a server for."""
-        return chaincode in SYSTEM_CHAINCODES or (
-            chaincode in self.chaincodes and self.definition(chaincode) is not None
-        )
-
-    def definition(self, chaincode: str) -> ChaincodeDefinition | None:
-        return committed_definition(self.ledger, chaincode)
+        """Whether the chaincode is a system one, or a defined one that this organization has approved and installed."""
+        if chaincode in SYSTEM_CHAINCODES:
+            return True
+        found = self.chaincodes.find(chaincode)
+        return found is not None and found.client is not None
 
     async def committed(self, transaction_id: str) -> CommittedTransaction:
         """The fate of a transaction, once it stands in a block; raises PeerStopped."""
@@ -97,6 +94,8 @@ class Peer:
 
     def on_commit(self, block: ValidatedBlock) -> None:
         """Tells those who wait for a transaction of `block`; the first of two with one id counts."""
+        if block.changes_lifecycle:
+            self.chaincodes.refresh()
         for transaction in block.transactions:
             for waiting in self._waiting.pop(transaction.tx_id, ()):
                 if not waiting.done():

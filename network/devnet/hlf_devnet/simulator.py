@@ -119,6 +119,10 @@ class Simulator:
         self._chaincode = self._chaincode or namespace
         self._read(lifecycle.NAMESPACE, lifecycle.sequence_key(namespace))
 
+    def enter_system(self, namespace: str) -> None:
+        """As `enter`, of a system chaincode: it has no definition that could be read."""
+        self._chaincode = namespace
+
     def get_state(self, namespace: str, key: str) -> bytes:
         """Empty when there is no value."""
         value = self._read(namespace, key)
@@ -244,16 +248,22 @@ class Simulator:
         found: list[Any] = []
         with self._ledger.snapshot() as snapshot:
             for part in judged_parts(rwset.parse(public), self._chaincode):
-                definition = lifecycle.committed_definition(self._ledger, part.namespace)
-                if definition is not None:
+                policy = self._policy_of(part.namespace)
+                if policy is not None:
                     policy_of_key = partial(_policy_of_key, snapshot)
-                    found += required_policies(part, definition.policy, policy_of_key, _policy_of_collection)
+                    found += required_policies(part, policy, policy_of_key, _policy_of_collection)
         return tuple(found)
+
+    def _policy_of(self, namespace: str) -> Any | None:
+        if namespace == lifecycle.NAMESPACE:
+            return lifecycle.POLICY
+        definition = lifecycle.committed_definition(self._ledger, namespace)
+        return None if definition is None else definition.policy
 
     def _check_collection(self, namespace: str, collection: str) -> None:
         """Fabric looks collections up through the transaction itself, so the definition becomes part of its reads."""
         self._not_done()
-        if namespace not in self._collections_known:
+        if namespace not in self._collections_known and namespace != lifecycle.NAMESPACE:
             self._collections_known.add(namespace)
             for key in lifecycle.definition_keys(namespace):
                 self._read(lifecycle.NAMESPACE, key)

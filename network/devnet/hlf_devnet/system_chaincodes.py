@@ -1,25 +1,22 @@
-"""The chaincodes that are part of every peer: qscc (the ledger), cscc (the configuration), _lifecycle (definitions).
-
-Reads only: devnet's channel and definitions come from its configuration file.
-"""
+"""The chaincodes that are part of every peer: qscc (the ledger), cscc (the configuration), _lifecycle (definitions)."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from fabric_protos.common import common_pb2
 from fabric_protos.peer import proposal_response_pb2, query_pb2
-from fabric_protos.peer.lifecycle import lifecycle_pb2
 from google.protobuf.message import DecodeError
-from hlf import crypto
 
 from hlf_devnet.access import AccessDenied
 from hlf_devnet.channel_config import channel_of
 from hlf_devnet.identities import VerifiedIdentity
-from hlf_devnet.lifecycle import ChaincodeDefinition, committed_names, definition_at
+from hlf_devnet.lifecycle_scc import FOR_ADMINISTRATORS, LifecycleRefused, LifecycleScc
 from hlf_devnet.peer import JoinRefused, Peer
 from hlf_devnet.proposal import Proposal
+from hlf_devnet.simulator import Simulator
 
 Arguments = Sequence[bytes]
+Invocation = Callable[[Arguments, Proposal, VerifiedIdentity, Simulator | None], Awaitable[bytes]]
 _NOT_AN_ADMINISTRATOR: Final = "the caller is not an administrator of this peer's organization"
 
 
@@ -38,16 +35,17 @@ class SystemChaincodes:
         """`join` joins the channel with its block 0, or raises JoinRefused."""
         self._peer = peer
         self._join = join
-        self._invoke: dict[str, Callable[[Arguments, Proposal, VerifiedIdentity], Awaitable[bytes]]] = {
+        self._scc = LifecycleScc(peer)
+        self._invoke: dict[str, Invocation] = {
             "qscc": self._qscc,
             "cscc": self._cscc,
             "_lifecycle": self._lifecycle,
         }
 
-    async def invoke(self, proposal: Proposal, caller: VerifiedIdentity) -> Any:
-        """A `protos.Response`."""
+    async def invoke(self, proposal: Proposal, caller: VerifiedIdentity, simulator: Simulator | None) -> Any:
+        """A `protos.Response`. `simulator`: for `_lifecycle` on a channel."""
         try:
-            payload = await self._invoke[proposal.chaincode](proposal.input.args, proposal, caller)
+            payload = await self._invoke[proposal.chaincode](proposal.input.args, proposal, caller, simulator)
         except _Refused as refused:
             return proposal_response_pb2.Response(status=refused.status, message=str(refused))
         return proposal_response_pb2.Response(status=200, payload=payload)
@@ -61,7 +59,7 @@ class SystemChaincodes:
         )
         return proposal_response_pb2.Response(status=500, message=text)
 
-    async def _qscc(self, arguments: Arguments, _: Proposal, caller: VerifiedIdentity) -> bytes:
+    async def _qscc(self, arguments: Arguments, _: Proposal, caller: VerifiedIdentity, __: Simulator | None) -> bytes:
         if len(arguments) < 2:
             raise _Refused(f"Incorrect number of arguments, {len(arguments)}")
         function, channel = arguments[0].decode(errors="replace"), arguments[1].decode(errors="replace")
@@ -75,7 +73,9 @@ class SystemChaincodes:
         self._require(f"qscc/{function}", caller, f"access denied for [{function}][{channel}]: [{{}}]")
         return answer(self._peer, arguments[2] if len(arguments) > 2 else b"")
 
-    async def _cscc(self, arguments: Arguments, proposal: Proposal, caller: VerifiedIdentity) -> bytes:
+    async def _cscc(
+        self, arguments: Arguments, proposal: Proposal, caller: VerifiedIdentity, _: Simulator | None
+    ) -> bytes:
         if not arguments:
             raise _Refused("Incorrect number of arguments, 0")
         function = arguments[0].decode(errors="replace")
@@ -119,25 +119,26 @@ class SystemChaincodes:
     def _channel_config(self) -> bytes:
         return bytes(self._peer.ledger.config.SerializeToString())
 
-    async def _lifecycle(self, arguments: Arguments, proposal: Proposal, caller: VerifiedIdentity) -> bytes:
+    async def _lifecycle(
+        self, arguments: Arguments, proposal: Proposal, caller: VerifiedIdentity, simulator: Simulator | None
+    ) -> bytes:
         if not arguments:
             raise _Refused("lifecycle scc must be invoked with arguments")
         if len(arguments) != 2:
             raise _Refused(f"lifecycle scc operations require exactly two arguments but received {len(arguments)}")
         function = arguments[0].decode(errors="replace")
-        answer = _LIFECYCLE_QUERIES.get(function)
         denied = "Failed to authorize invocation due to failed ACL check: {}"
-        if answer is None:
-            raise _Refused(f"devnet has no {function}: its chaincode definitions come from its configuration")
-        if function in _FOR_ADMINISTRATORS:
+        if not self._scc.knows(function):
+            raise _Refused(denied.format(f"Unmapped policy for _lifecycle/{function}"))
+        if function in FOR_ADMINISTRATORS:
             if not self._peer.is_administrator(proposal.creator):
                 raise _Refused(denied.format(_NOT_AN_ADMINISTRATOR))
-        else:
+        elif simulator is not None:
             self._require(f"_lifecycle/{function}", caller, denied)
         try:
-            return bytes(answer(self._peer, arguments[1]).SerializeToString())
-        except DecodeError as error:
-            raise _Refused(f"failed to invoke backing implementation of '{function}': malformed argument") from error
+            return self._scc.invoke(function, arguments[1], simulator)
+        except LifecycleRefused as refused:
+            raise _Refused(str(refused), refused.status) from refused
 
     def _require(self, resource: str, caller: VerifiedIdentity, text: str) -> None:
         try:
@@ -189,79 +190,6 @@ def _block_by_transaction(peer: Peer, argument: bytes) -> bytes:
     return peer.ledger.block_bytes(number)
 
 
-def _query_definition(peer: Peer, argument: bytes) -> Any:
-    name = lifecycle_pb2.QueryChaincodeDefinitionArgs.FromString(argument).name
-    definition = _defined(peer, name)
-    approvals = dict.fromkeys(peer.access.organizations, True)
-    return lifecycle_pb2.QueryChaincodeDefinitionResult(approvals=approvals, **_fields(definition))
-
-
-def _query_definitions(peer: Peer, argument: bytes) -> Any:
-    lifecycle_pb2.QueryChaincodeDefinitionsArgs.FromString(argument)
-    with peer.ledger.snapshot() as snapshot:
-        found = [definition for name in committed_names(snapshot) if (definition := definition_at(snapshot, name))]
-    result = lifecycle_pb2.QueryChaincodeDefinitionsResult
-    return result(
-        chaincode_definitions=[
-            result.ChaincodeDefinition(name=definition.name, **_fields(definition)) for definition in found
-        ]
-    )
-
-
-def _query_approved(peer: Peer, argument: bytes) -> Any:
-    asked = lifecycle_pb2.QueryApprovedChaincodeDefinitionArgs.FromString(argument)
-    definition = _defined(peer, asked.name)
-    if asked.sequence not in (0, definition.sequence):
-        raise _Refused(
-            "failed to invoke backing implementation of 'QueryApprovedChaincodeDefinition': could not fetch approved "
-            f"chaincode definition (name: '{asked.name}', sequence: '{asked.sequence}') on channel '{peer.channel}'"
-        )
-    source = lifecycle_pb2.ChaincodeSource()
-    if definition.name in peer.chaincodes:
-        source.local_package.package_id = _package_id(definition)
-    else:
-        source.unavailable.SetInParent()
-    return lifecycle_pb2.QueryApprovedChaincodeDefinitionResult(source=source, **_fields(definition))
-
-
-def _query_installed(peer: Peer, argument: bytes) -> Any:
-    lifecycle_pb2.QueryInstalledChaincodesArgs.FromString(argument)
-    result = lifecycle_pb2.QueryInstalledChaincodesResult()
-    for name in sorted(peer.chaincodes):
-        definition = peer.definition(name)
-        if definition is not None:
-            installed = result.installed_chaincodes.add(label=_label(definition), package_id=_package_id(definition))
-            reference = installed.references[peer.channel]
-            reference.chaincodes.add(name=definition.name, version=definition.version)
-    return result
-
-
-def _defined(peer: Peer, name: str) -> ChaincodeDefinition:
-    definition = peer.definition(name)
-    if definition is None:
-        raise _Refused(f"namespace {name} is not defined", status=404)
-    return definition
-
-
-def _fields(definition: ChaincodeDefinition) -> dict[str, Any]:
-    return {
-        "sequence": definition.sequence,
-        "version": definition.version,
-        "endorsement_plugin": "escc",
-        "validation_plugin": "vscc",
-        "validation_parameter": definition.policy,
-    }
-
-
-def _label(definition: ChaincodeDefinition) -> str:
-    return f"{definition.name}_{definition.version}"
-
-
-def _package_id(definition: ChaincodeDefinition) -> str:
-    """devnet installs no packages: the hash is that of the label."""
-    return f"{_label(definition)}:{crypto.sha256(_label(definition).encode()).hex()}"
-
-
 _LEDGER_QUERIES: Final[dict[str, Callable[[Peer, bytes], bytes]]] = {
     "GetChainInfo": _chain_info,
     "GetBlockByNumber": _block_by_number,
@@ -269,10 +197,3 @@ _LEDGER_QUERIES: Final[dict[str, Callable[[Peer, bytes], bytes]]] = {
     "GetTransactionByID": _transaction_by_id,
     "GetBlockByTxID": _block_by_transaction,
 }
-_LIFECYCLE_QUERIES: Final[dict[str, Callable[[Peer, bytes], Any]]] = {
-    "QueryChaincodeDefinition": _query_definition,
-    "QueryChaincodeDefinitions": _query_definitions,
-    "QueryApprovedChaincodeDefinition": _query_approved,
-    "QueryInstalledChaincodes": _query_installed,
-}
-_FOR_ADMINISTRATORS: Final = frozenset({"QueryApprovedChaincodeDefinition", "QueryInstalledChaincodes"})

@@ -6,6 +6,8 @@ from typing import Any
 
 from hlf_devnet.updates import StateUpdates
 
+_LIFECYCLE = "_lifecycle"
+
 
 @dataclass(frozen=True, slots=True)
 class ValidatedTransaction:
@@ -33,3 +35,8 @@ class ValidatedBlock:
     updates: StateUpdates
     commit_hash: bytes
     config: Any | None = None
+
+    @property
+    def changes_lifecycle(self) -> bool:
+        """Whether it touches definitions or approvals of chaincodes."""
+        return any(key[0] == _LIFECYCLE for keys in (self.updates.public, self.updates.hashed) for key in keys)

@@ -2,17 +2,24 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fabric_protos.common import common_pb2
 from fabric_protos.ledger.rwset.kvrwset import kv_rwset_pb2
 from hlf_devnet import rwset
+from hlf_devnet.access import AccessControl
 from hlf_devnet.block_cutter import BatchSettings
 from hlf_devnet.blockstore import data_hash, header_hash
 from hlf_devnet.bundle import Bundles
+from hlf_devnet.chaincode_requests import TransactionContext
+from hlf_devnet.chaincodes import Chaincodes
 from hlf_devnet.genesis import ChannelOrganization, ChannelSettings, config_of, genesis_block
 from hlf_devnet.ledger import PeerLedger
+from hlf_devnet.lifecycle_scc import LifecycleScc
 from hlf_devnet.msp import MspRegistry
+from hlf_devnet.packages import PackageStore
+from hlf_devnet.peer import Peer
 from hlf_devnet.simulator import Simulator
 from hlf_devnet.validator import Validator
 from support.golden_chain import NAMESPACE, TRANSIENTS, Kv, as_ordered, blocks, rebuilt, transactions
@@ -67,6 +74,26 @@ def test_every_transaction_simulates_to_the_recorded_bytes(replay: Replay) -> No
             if pvt is not None:
                 private[index] = pvt
         replay.commit(number, private)
+
+
+def test_approvals_and_commits_simulate_to_the_recorded_bytes(replay: Replay, tmp_path: Path) -> None:
+    """Those that hospital A's peer endorsed."""
+    ledger, bundles = replay.ledger, Bundles({})
+    access = AccessControl(CHANNEL, lambda: bundles.of(ledger.config))
+    chaincodes: Chaincodes[TransactionContext] = Chaincodes(ledger, PackageStore.open(tmp_path / "packages"), {})
+    nobody: Any = None
+    peer = Peer("HospitalA", "", nobody, access, MspRegistry({}), ledger, nobody, chaincodes)
+    scc, found = LifecycleScc(peer), []
+    for number in range(4):
+        for recorded in transactions(replay.blocks[number]):
+            if number != 2:  # that is hospital B's approval
+                simulator = Simulator(ledger, "simulated")
+                simulator.enter_system("_lifecycle")
+                scc.invoke(recorded.function, recorded.inputs[0], simulator)
+                assert simulator.finish().public == recorded.results
+                found.append(recorded.function)
+        replay.commit(number, {})
+    assert found == ["ApproveChaincodeDefinitionForMyOrg", "CommitChaincodeDefinition"]
 
 
 def test_private_data_replays_without_what_was_purged(replay: Replay) -> None:
