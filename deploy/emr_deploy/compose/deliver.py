@@ -30,6 +30,7 @@ FILES: Mapping[str, str] = {
     "EMR_SEALING__WRAPPING_KEYSET_FILE": "wrapping.keyset",
     "EMR_SEALING__PRIVATE_KEYSET_FILE": "sealing-private.keyset",
     "EMR_PSEUDONYM__KEY_FILE": "pseudonym.key",
+    "EMR_PSEUDONYM__IDENTIFIER_KEY_FILE": "identifier.key",
     "EMR_CA__TLS_CA_FILE": "tls-ca.pem",
     "EMR_CA__REGISTRAR_DIR": "registrar",
 }

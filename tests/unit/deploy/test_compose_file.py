@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from emr_common.problems import MEDIA_TYPE, Problem
 from emr_common.settings import known_variables
 from emr_deploy.compose import places
 from emr_deploy.compose.deliver import FILES
@@ -15,6 +17,7 @@ from emr_deploy.compose.nodes import orderer_node, peer_environment
 from emr_deploy.compose.steps import containers_topology
 from emr_deploy.kafka import Kafka
 from emr_deploy.programs import MODULES, environment_of
+from emr_model.ledger.codes import Code
 from emr_network.home import CHECKOUT, TOPOLOGY, Home
 from emr_network.ports import SERVICES, Ports, orderer_ports
 from emr_network.topology import Organization
@@ -279,6 +282,36 @@ def test_python_images_hold_only_packages_whose_hashes_the_lock_knows() -> None:
     others = re.findall(r"pip (?:--python \S+ )?(?:install|wheel) (.*)", text)
     assert len(others) == 4
     assert all("--no-index" in words for words in others)
+
+
+BALANCER = (CHECKOUT / "deploy" / "docker" / "balancer" / "haproxy.cfg").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("service", "port"), places.BALANCED.items())
+def test_a_load_balancer_stands_in_front_of_every_service(service: str, port: int) -> None:
+    assert f"frontend {service}\n    bind :{port}\n    default_backend {service}\n" in BALANCER
+    instances = f'server-template {service}- 9 "{service}-${{HOSPITAL}}:{places.API_PORT}"'
+    assert f"backend {service}\n    {instances}\n" in BALANCER
+
+
+def test_where_no_instance_answers_the_balancer_says_so_in_a_problem_document() -> None:
+    said = re.search(r"http-error status 503 content-type (\S+) string '(.*?)' hdr Retry-After \d+", BALANCER)
+    assert said is not None
+    assert said[1] == MEDIA_TYPE
+    document = json.loads(said[2])
+    expected = Problem(Code.OVERLOADED, document["detail"]).document()
+    assert document == {name: value for name, value in expected.items() if name != "requestId"}
+
+
+def test_a_request_is_given_to_another_instance_only_if_none_got_it() -> None:
+    assert re.findall(r"retry-on (.*)", BALANCER) == ["conn-failure"]
+
+
+def test_the_balancer_logs_no_path_and_no_header() -> None:
+    logged = re.search(r'log-format "(.*)"', BALANCER)
+    assert logged is not None
+    assert not re.search(r"%(\[|HP|HU|HQ|r\b|hr|hs|\{)", logged[1])
+    assert "option httplog" not in BALANCER
 
 
 def test_nothing_that_a_run_made_can_get_into_an_image() -> None:
