@@ -22,6 +22,7 @@ router = APIRouter(route_class=JsonRoute, tags=["records"])
 Physician = Annotated[Caller, Depends(require(Role.PHYSICIAN))]
 Patient = Annotated[Caller, Depends(require(Role.PATIENT))]
 Anybody = Annotated[Caller, Depends(require(Role.PHYSICIAN, Role.HEALTHCENTER, Role.ADMIN, Role.PATIENT))]
+Accept = Annotated[str, Header(max_length=1000, description="application/pdf for a document to read")]
 IfMatch = Annotated[str | None, Header(alias="If-Match", description="The EMR's version, from its ETag")]
 
 
@@ -155,10 +156,24 @@ async def prove_disclosure(services: ServicesDep, caller: Anybody, receipt: Rece
     return await handlers.prove_disclosure(services, caller, receipt)
 
 
-@router.get("/me/emr", response_model=None)
-async def download_own_emr(services: ServicesDep, caller: Patient) -> Response:
-    """The caller's whole EMR as one FHIR Bundle: the Patient, then each note as the Bundle it is."""
+@router.get(
+    "/me/emr",
+    response_model=None,
+    responses={200: {"content": {"application/fhir+json": {}, "application/pdf": {}}}},
+)
+async def download_own_emr(services: ServicesDep, caller: Patient, accept: Accept = "*/*") -> Response:
+    """The caller's whole EMR: one FHIR Bundle, the Patient and then each note as the Bundle it is; or, with ``Accept:
+    application/pdf``, a document to read, with the proof of each note and everybody who has read it."""
+    if "application/pdf" in accept.lower():
+        return await handlers.read_own_emr_as_pdf(services, caller)
     return await handlers.download_own_emr(services, caller)
+
+
+@router.get("/me/accesses")
+async def read_own_accesses(services: ServicesDep, caller: Patient) -> schemas.AccessesOut:
+    """Every read of the caller's EMR: at this hospital, and by others."""
+    accesses = await handlers.own_accesses(services, caller)
+    return schemas.AccessesOut.model_validate({"accesses": [vars(access) for access in accesses]})
 
 
 @router.get("/me/disclosures")

@@ -23,9 +23,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from emr_records.content import OwnContent
 from emr_records.disclosures import Disclosures
+from emr_records.history import HistoryStore
 from emr_records.imports import ImportWorker
 from emr_records.locks import AdvisoryLocks
 from emr_records.notes import KnownEmrs, NoteIds, NoteWriter
+from emr_records.readable.process import Typesetter
 from emr_records.searching import SearchStore
 from emr_records.settings import RecordsSettings
 from emr_records.store import ImportStore
@@ -47,6 +49,8 @@ class Services:
     known_emrs: KnownEmrs
     writer: NoteWriter
     searches: SearchStore
+    history: HistoryStore
+    typesetter: Typesetter
     imports: ImportStore
     import_worker: ImportWorker
     disclosures: Disclosures
@@ -86,6 +90,8 @@ async def services(settings: RecordsSettings, base: Foundation) -> AsyncIterator
                 known_emrs=known_emrs,
                 writer=writer,
                 searches=SearchStore(base.engine, settings.org_msp_id),
+                history=HistoryStore(base.engine, settings.org_msp_id),
+                typesetter=Typesetter(),
                 imports=imports,
                 import_worker=worker,
                 disclosures=Disclosures(base.ledger, private_key),

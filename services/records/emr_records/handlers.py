@@ -16,7 +16,7 @@ from emr_model.clinical.identifiers import patient_identifier
 from emr_model.clinical.notes import BundleReport, NoteContent
 from emr_model.ledger.answers import EmrFound, VisitCount
 from emr_model.ledger.codes import Code
-from emr_model.ledger.functions import Function
+from emr_model.ledger.functions import Function, Role
 from fastapi import Response
 from hlf.identity import Signer
 
@@ -26,8 +26,11 @@ from emr_records.bootstrap import Services
 from emr_records.disclosures import OpenedSnapshot
 from emr_records.imports import remarks, seal_bundle
 from emr_records.notes import require_note, require_same_patient, typed_content
+from emr_records.readable.document import Access, document
 from emr_records.schemas import AmendmentIn, SearchIn
 from emr_records.store import ImportJob, ImportResult
+
+AS_PDF_FILE = {"Content-Disposition": 'attachment; filename="emr.pdf"'}
 
 
 async def read_emr(services: Services, caller: Caller, emr_id: str) -> Response:
@@ -191,6 +194,30 @@ async def download_own_emr(services: Services, caller: Caller) -> Response:
     opened = await services.content.own_emr(caller)
     await log_own(services, caller, opened.emr_id, "download-emr")
     return answers.whole_emr(opened)
+
+
+async def read_own_emr_as_pdf(services: Services, caller: Caller) -> Response:
+    opened = await services.content.own_emr(caller)
+    await log_own(services, caller, opened.emr_id, "download-emr")
+    data = document(
+        opened,
+        services.ledger.msp_id,
+        services.ledger.channel,
+        await services.history.places(opened.emr_id),
+        await own_accesses(services, caller),
+    )
+    return Response(await services.typesetter.pdf(data), media_type="application/pdf", headers=AS_PDF_FILE)
+
+
+async def own_accesses(services: Services, caller: Caller) -> list[Access]:
+    """Reads at this hospital from its access log, reads by others from their receipts on the ledger."""
+    if caller.emr_id is None:
+        raise Problem(Code.EMR_NOT_FOUND)
+    theirs = [view.disclosure for view in await services.disclosures.own(caller)]
+    own = await services.history.accesses(caller.emr_id)
+    role, action = Role.PHYSICIAN.value, "read-shared-emr"
+    shared = [Access(one.at, one.recipient_msp, one.reader, role, action, one.purpose.value) for one in theirs]
+    return sorted([*own, *shared], key=lambda access: access.at)
 
 
 async def read_own_disclosures(services: Services, caller: Caller) -> list[dict[str, Any]]:

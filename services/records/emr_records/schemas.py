@@ -287,6 +287,23 @@ class OwnDisclosuresOut(Body):
     disclosures: list[OwnDisclosureOut]
 
 
+class AccessOut(Body):
+    """One read of the caller's EMR. ``hospital`` is where it was read, ``reader`` an enrolment id there."""
+
+    at: datetime
+    hospital: MspId
+    reader: str
+    role: str
+    action: str = Field(description="read-shared-emr for another hospital's read, else the operation")
+    purpose: str | None = Field(description="HL7 PurposeOfUse code, for another hospital's read")
+
+
+class AccessesOut(Body):
+    """Every read, the oldest first."""
+
+    accesses: list[AccessOut]
+
+
 class VisitCountOut(Body):
     provider: MspId
     visits: int
