@@ -180,7 +180,7 @@ class Devnet:
     async def open_peer(self, msp_id: str) -> None:
         if msp_id not in self.members:
             self.members[msp_id] = new_member(msp_id, self.folder / msp_id)
-        section = self._organization(self.members[msp_id])
+        section = self.section_of(self.members[msp_id])
         await self._control("POST", "/organizations", {**section, "chaincodes": {}})
 
     async def close_peer(self, msp_id: str) -> None:
@@ -301,7 +301,7 @@ class Devnet:
                 "tls_cert": str(orderer.folder / "tls.crt"),
                 "tls_key": str(orderer.folder / "tls.key"),
             },
-            "organizations": [self._organization(self.members[msp_id]) for msp_id in MSP_IDS],
+            "organizations": [self.section_of(self.members[msp_id]) for msp_id in MSP_IDS],
             "chaincodes": [
                 {
                     "name": self.chaincode,
@@ -317,7 +317,7 @@ class Devnet:
         path.write_text(yaml.safe_dump(config))
         return path
 
-    def _organization(self, member: Member) -> dict[str, Any]:
+    def section_of(self, member: Member) -> dict[str, Any]:
         return {
             "msp_id": member.msp_id,
             "msp_dir": str(member.msp_dir),

@@ -31,6 +31,9 @@ from hlf_devnet.roster import Roster
 from hlf_devnet.transient import TransientStore
 from hlf_devnet.validator import Validator
 
+_UNUSABLE = (MspError, PackageInvalid, OSError, ValueError)
+"""What goes wrong when an organization's certificates or files cannot be used."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -119,9 +122,11 @@ class Network:
             self._folders[organization.msp_id] = organization.msp_dir
             try:
                 self._running[organization.msp_id] = await self._served(organization)
-            except (MspError, PackageInvalid, OSError, ValueError) as error:
+            except BaseException as error:
                 del self._folders[organization.msp_id]
-                raise OrganizationRefused(str(error)) from error
+                if isinstance(error, _UNUSABLE):
+                    raise OrganizationRefused(str(error)) from error
+                raise
             self._roster.add(organization)
             self._channel.bundles.forget()
             self._orderer.renew()
