@@ -17,7 +17,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from emr_common import problems, telemetry
+from emr_common import openapi, problems, telemetry
 from emr_common.admission import Admission
 from emr_common.boundary import PREFIX, Boundary
 from emr_common.connections import BoundedProtocol
@@ -65,7 +65,6 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
-        responses={"4XX": {"description": "Problem document", "content": {problems.MEDIA_TYPE: {}}}},
     )
     for router in routers:
         app.include_router(router, prefix=PREFIX)
@@ -75,6 +74,7 @@ def create_app(
     app.add_middleware(Admission, rates=settings.rate)
     app.add_middleware(Boundary)
     problems.install(app)
+    app.openapi = openapi.describe(app)  # type: ignore[method-assign]
     return app
 
 

@@ -40,8 +40,28 @@ def _documented(body: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-FHIR_BUNDLE = {"type": "object", "description": "A FHIR R4 Bundle", "required": ["resourceType", "type", "entry"]}
-NOTE_BODY = {"oneOf": [FHIR_BUNDLE, schemas.TextNoteIn.model_json_schema(), schemas.AmendmentIn.model_json_schema()]}
+VISIT = {"resourceType": "Encounter", "status": "finished", "class": {"code": "AMB"}}
+FHIR_BUNDLE = {
+    "type": "object",
+    "description": "A FHIR R4 Bundle",
+    "required": ["resourceType", "type", "entry"],
+    "properties": {
+        "resourceType": {"const": "Bundle"},
+        "type": {"type": "string"},
+        "entry": {"type": "array", "items": {"type": "object"}},
+    },
+    "examples": [
+        {
+            "resourceType": "Bundle",
+            "type": "collection",
+            "entry": [{"fullUrl": "urn:uuid:6e4e5a3c-0b7a-4e9c-9a51-5d1d2f0c7b11", "resource": VISIT}],
+        }
+    ],
+}
+NOTE_BODY = {
+    "oneOf": [FHIR_BUNDLE, schemas.TextNoteIn.model_json_schema(), schemas.AmendmentIn.model_json_schema()],
+    "examples": [{"text": "Seen today. Blood pressure 120/80.", "title": "Visit"}],
+}
 
 
 @router.get("/emrs", response_model=schemas.EmrsFoundOut)

@@ -1,0 +1,101 @@
+"""Every operation of every service has an example of its body, its answers and its errors, and each is a true one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+from emr_common.openapi import operations
+from emr_common.settings import Settings
+from emr_consent.main import application as consent
+from emr_consent.settings import ConsentSettings
+from emr_indexer.main import application as indexer
+from emr_indexer.settings import IndexerSettings
+from emr_model.ledger.codes import Code
+from emr_records.main import application as records
+from emr_records.settings import RecordsSettings
+from emr_registration.main import application as registration
+from emr_registration.settings import RegistrationSettings
+
+NOWHERE = {
+    "EMR_ORG_MSP_ID": "HospitalA",
+    "EMR_LEDGER__ENDPOINTS": "127.0.0.1:1",
+    "EMR_LEDGER__TLS_CA_FILE": "/nowhere",
+    "EMR_LEDGER__IDENTITY_DIR": "/nowhere",
+    "EMR_DATABASE__URL_FILE": "/nowhere",
+    "EMR_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1",
+    "EMR_KAFKA__TOPIC_PREFIX": "a",
+    "EMR_AUTH__ISSUER": "https://issuer.example",
+    "EMR_AUTH__AUDIENCE": "a",
+    "EMR_WALLET__KEYSET_FILE": "/nowhere",
+    "EMR_SEALING__WRAPPING_KEYSET_FILE": "/nowhere",
+    "EMR_SEALING__PRIVATE_KEYSET_FILE": "/nowhere",
+    "EMR_CA__URL": "https://127.0.0.1:1",
+    "EMR_CA__REGISTRAR_DIR": "/nowhere",
+    "EMR_PSEUDONYM__KEY_FILE": "/nowhere",
+}
+SERVICES: dict[str, tuple[Any, type[Settings]]] = {
+    "registration": (registration, RegistrationSettings),
+    "records": (records, RecordsSettings),
+    "consent": (consent, ConsentSettings),
+    "indexer": (indexer, IndexerSettings),
+}
+Document = dict[str, Any]
+
+
+@pytest.fixture(params=SERVICES)
+def document(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Document:
+    for name, value in NOWHERE.items():
+        monkeypatch.setenv(name, value)
+    application, settings = SERVICES[request.param]
+    found: Document = application(settings()).openapi()
+    return found
+
+
+def validate(document: Document, schema: Document, value: Any) -> None:
+    whole = {"allOf": [schema], "components": {"schemas": document["components"]["schemas"]}}
+    jsonschema_rs.validator_for(whole).validate(value)
+
+
+def test_every_body_and_answer_has_an_example_that_its_schema_allows(document: Document) -> None:
+    for path, method, operation in operations(document):
+        contents = list(operation.get("requestBody", {}).get("content", {}).values())
+        answers = [one for status, one in operation["responses"].items() if status.startswith("2")]
+        assert answers, (method, path)
+        for content in [*contents, *(one for answer in answers for one in answer.get("content", {}).values())]:
+            example = content.get("example", content.get("examples"))
+            assert example is not None, (method, path)
+            if "schema" in content and "example" in content:
+                validate(document, content["schema"], content["example"])
+
+
+def test_every_parameter_has_an_example_that_its_schema_allows(document: Document) -> None:
+    for _, _, operation in operations(document):
+        for parameter in operation.get("parameters", []):
+            validate(document, parameter["schema"], parameter["example"])
+
+
+def test_every_operation_shows_the_errors_that_it_may_answer(document: Document) -> None:
+    examples = document["components"]["examples"]
+    assert examples.keys() == {code.name for code in Code}
+    for path, method, operation in operations(document):
+        shown = {
+            reference["$ref"].rpartition("/")[2]: int(status)
+            for status, response in operation["responses"].items()
+            if status.startswith(("4", "5"))
+            for reference in response["content"]["application/problem+json"]["examples"].values()
+        }
+        assert {"TOKEN_INVALID", "ROLE_NOT_ALLOWED", "TOO_MANY_REQUESTS", "OVERLOADED"} <= shown.keys(), (method, path)
+        assert all(Code[name].status == status for name, status in shown.items())
+        assert operation["description"]
+        assert ("requestBody" in operation) <= ("CONTENT_TOO_LARGE" in shown)
+
+
+@pytest.mark.parametrize("code", Code)
+def test_the_example_of_an_error_is_a_problem_document(code: Code) -> None:
+    from emr_common.openapi import PROBLEM_SCHEMA, example_of
+
+    jsonschema_rs.validator_for(PROBLEM_SCHEMA).validate(example_of(code))
+    assert example_of(code)["status"] == code.status
