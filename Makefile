@@ -8,10 +8,10 @@ PACKAGES := libs/hlf libs/model libs/readmodel libs/common chaincode network net
             services/registration services/records services/consent services/indexer deploy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format test demo up down status bench conformance fuzz crash dictionary lock clean
+.PHONY: help setup lint format test demo up down status bench bench-reads conformance fuzz crash dictionary lock clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup:  ## make .venv, fetch Kafka and the Node test client; what is there already is left alone
 	@deploy/setup.sh
@@ -43,6 +43,9 @@ status: setup  ## every process, its health, height and lag
 
 bench: setup  ## measure notes a second and milliseconds to commit and to the row
 	@$(BIN)/python -m benchmarks.notes
+
+bench-reads: setup  ## searches at READS_NOTES (10^3, 10^5, 10^6) notes: p50, p99, memory, plans
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks.reads --plans
 
 conformance: setup  ## devnet against official Fabric (FABRIC_BIN); writes docs/verified-on-fabric.md
 	$(BIN)/pytest tests/conformance tests/unit/hlf/test_client_on_networks.py tests/unit/hlf/test_ca_client.py \

@@ -23,6 +23,7 @@ main() {
     has_node || part "$VENV/.made-from-node" install_node deploy/locks/node.txt
     part "$NODE_CLIENT/node_modules/.made-from" fetch_node_client "$NODE_CLIENT"/package*.json
   fi
+  has_chromium || install_chromium
   if ((changed)); then say "set-up is done, $((SECONDS - started)) s"; else say "set-up: nothing to do"; fi
 }
 
@@ -135,6 +136,22 @@ fetch_node_client() {
   local command=(install --no-package-lock)
   [[ -f $NODE_CLIENT/package-lock.json ]] && command=(ci)
   PATH="$PATH:$PWD/$VENV/bin" npm --prefix "$NODE_CLIENT" "${command[@]}" --silent --no-audit --no-fund --ignore-scripts
+}
+
+has_chromium() {
+  command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null
+}
+
+# The page of published numbers is tested in a browser; where none can be had, those tests are skipped and counted.
+install_chromium() {
+  [[ $(id -u) == 0 && ! -f $CACHE/no-chromium ]] && command -v apt-get >/dev/null || return 0
+  say "Chromium is missing: installing it with apt-get, for the tests of the page"
+  changed=1
+  if ! { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends chromium; } \
+    >"$CACHE/apt-chromium.log" 2>&1; then
+    touch "$CACHE/no-chromium"
+    say "it could not be had; the words of apt-get are in $CACHE/apt-chromium.log"
+  fi
 }
 
 say() { printf 'setup: %s\n' "$*"; }

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import structlog
 from emr_common.auth import Authenticator
@@ -14,6 +15,7 @@ from emr_common.idempotency import Idempotency
 from emr_common.ledger import Ledger
 from emr_common.positions import Positions
 from emr_common.readiness import Readiness
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from emr_indexer import handlers, metrics
 from emr_indexer.background import background
@@ -29,6 +31,8 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Services:
+    msp_id: str
+    engine: AsyncEngine
     ledger: Ledger
     store: IndexStore
     positions: Positions
@@ -47,6 +51,8 @@ async def bootstrap(settings: IndexerSettings) -> AsyncIterator[Services]:
         publishing = publish_daily(base.engine, settings.org_msp_id)
         await stack.enter_async_context(background(publishing, "publishing numbers"))
         yield Services(
+            msp_id=settings.org_msp_id,
+            engine=base.engine,
             ledger=base.ledger,
             store=store,
             positions=base.positions,
@@ -63,6 +69,7 @@ async def _measure(store: IndexStore, ledger: Ledger) -> None:
         try:
             position = await handlers.position(store, ledger.tracker.height)
             metrics.LAG_BLOCKS.set(position.lag_blocks)
+            metrics.LAG_SECONDS.set(handlers.lag_seconds(position, datetime.now(UTC)))
             metrics.AS_OF_BLOCK.set(position.as_of_block)
             metrics.LEDGER_BLOCK.set(position.ledger_block)
             metrics.STOPPED_PARTITIONS.set(sum(each.stopped for each in position.partitions))

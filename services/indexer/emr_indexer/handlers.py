@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -31,6 +32,13 @@ async def position(store: IndexStore, ledger_height: int) -> PositionOut:
         parked_emrs=await store.count_parked(),
         partitions=[PartitionOut(partition=p.partition, block=p.block, stopped=p.stopped) for p in partitions],
     )
+
+
+def lag_seconds(position: PositionOut, now: datetime) -> float:
+    """How old the rows are while they lack blocks: a ledger on which nothing happens makes nobody late."""
+    if not position.lag_blocks or position.as_of is None:
+        return 0.0
+    return max(0.0, (now - position.as_of).total_seconds())
 
 
 async def dead_letters(store: IndexStore, *, resolved: bool | None, limit: int, after: str | None) -> DeadLettersOut:

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from emr_indexer import api
 from emr_indexer.bootstrap import bootstrap
+from emr_indexer.page import routes as page
 from emr_indexer.settings import IndexerSettings
 
 
@@ -19,7 +20,7 @@ def application(settings: IndexerSettings) -> FastAPI:
         description="How far the read model is, and what it does not take from the ledger.",
         settings=settings,
         bootstrap=partial(bootstrap, settings),
-        routers=[api.router],
+        routers=[api.router, page.router],
     )
 
 

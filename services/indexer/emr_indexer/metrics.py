@@ -5,6 +5,10 @@ from __future__ import annotations
 from prometheus_client import Gauge
 
 LAG_BLOCKS = Gauge("emr_indexer_lag_blocks", "Blocks of the ledger that are not in the read model")
+LAG_SECONDS = Gauge(
+    "emr_indexer_lag_seconds",
+    "How long ago the last block was that is in the read model, while blocks are missing; else 0",
+)
 AS_OF_BLOCK = Gauge("emr_indexer_as_of_block", "Everything up to this block is in the read model; -1 before the first")
 LEDGER_BLOCK = Gauge("emr_indexer_ledger_block", "The ledger's last block; -1 while it is not known")
 PARKED_EMRS = Gauge("emr_indexer_parked_emrs", "EMRs that wait for a correction, with everything behind it")

@@ -1,0 +1,1 @@
+"""The published numbers for people who would rather look than query."""

@@ -1,0 +1,65 @@
+"""The page and its style sheet, for anybody: no token is asked for, because every number may leave the house."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, Response
+
+from emr_indexer.page import numbers
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+    from emr_indexer.bootstrap import Services
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "public, max-age=300",
+}
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/numbers")
+async def page(request: Request) -> HTMLResponse:
+    """The numbers as a page without scripts."""
+    services: Services = request.app.state.services
+    shown = await numbers.read(services.engine)
+    html = _templates().get_template("numbers.html").render(numbers=shown, hospital=services.msp_id)
+    return HTMLResponse(html, headers=HEADERS)
+
+
+@router.get("/numbers/style.css")
+async def style() -> Response:
+    return Response(_text("numbers.css"), media_type="text/css", headers=HEADERS)
+
+
+@router.get("/numbers/icon.svg")
+async def icon() -> Response:
+    return Response(_text("icon.svg"), media_type="image/svg+xml", headers=HEADERS)
+
+
+@cache
+def _templates() -> Environment:
+    from jinja2 import Environment, FunctionLoader, StrictUndefined  # when the first page is asked for, not before
+
+    environment = Environment(
+        loader=FunctionLoader(_text), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["grouped"] = lambda number: f"{number:,}".replace(",", "\u202f")
+    return environment
+
+
+@cache
+def _text(name: str) -> str:
+    return files("emr_indexer.page").joinpath(name).read_text("utf-8")
