@@ -54,7 +54,7 @@ conformance: setup  ## devnet against official Fabric (FABRIC_BIN); writes docs/
 fuzz: setup  ## FUZZ_SECONDS (60) of changed messages against devnet
 	PYTHONPATH=tests $(BIN)/python -m fuzz
 
-crash: setup  ## CRASH_ROUNDS (200) of kill -9 of devnet under load
+crash: setup  ## CRASH_ROUNDS (200) of kill -9 under load, of devnet and then of the indexer's processes
 	PYTHONPATH=tests $(BIN)/python -m crash
 
 dictionary: setup  ## write docs/data-dictionary.md anew from the schema's comments

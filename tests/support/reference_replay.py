@@ -320,13 +320,13 @@ async def actual(database: AsyncEngine) -> dict[str, str]:
         await connection.execution_options(isolation_level="REPEATABLE READ")
         for name in TABLES:
             table = care.emr.metadata.tables[f"care.{name}"]
-            columns = [column for column in table.c if column.name in COLUMNS.get(name, column.name)]
+            columns = [column for column in table.c if column.name not in UNTOLD.get(name, ())]
             found[name] = [dict(row) for row in (await connection.execute(sa.select(*columns))).mappings()]
     return digests(found)
 
 
-COLUMNS: dict[str, frozenset[str]] = {"note": frozenset(column.name for column in care.note.c) - {"words"}}
-"""Of tables with columns that serve searches only and follow from others, those that the reference tells of."""
+UNTOLD = {"note": ("words",)}
+"""Columns that serve searches only and follow from others."""
 
 
 async def content_keys(database: AsyncEngine, wrapping: WrappingKey) -> dict[str, ContentKey]:

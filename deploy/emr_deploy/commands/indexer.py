@@ -60,6 +60,37 @@ def replay(
         raise typer.Exit(1)
 
 
+@indexer.command()
+def rebuild(org: Org, no_wait: NoWait = False, as_json: AsJson = False) -> None:
+    """Make a hospital's rows anew from the ledger's first block, while the old ones serve."""
+    out = Output(as_json=as_json)
+    _show(out, asyncio.run(_Jobs(org, out).ask("/rebuilds", {}, wait=not no_wait)))
+
+
+@indexer.command()
+def verify(
+    org: Org,
+    erased: Annotated[bool, typer.Option("--erased", help="What erasures have left, instead of rows.")] = False,
+    emr: Annotated[str | None, typer.Option(help="With --erased: this EMR alone.")] = None,
+    no_wait: NoWait = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare every row with what the ledger says, and name what differs."""
+    out = Output(as_json=as_json)
+    body = {"erased": erased, **({"emrId": emr} if emr else {})}
+    _show(out, asyncio.run(_Jobs(org, out).ask("/verifications", body, wait=not no_wait)))
+
+
+def _show(out: Output, job: dict[str, Any]) -> None:
+    """Exit 1 if the job failed or found something."""
+    result = job.get("result") or {}
+    lines = [f"{name}: {value}" for name, value in result.items() if not isinstance(value, list)]
+    listed = [str(one) for value in result.values() if isinstance(value, list) for one in value]
+    out.result(job, f"job {job['jobId']} {job.get('state', 'accepted')} {job.get('code') or ''}", *lines, *listed)
+    if job.get("state") == "failed" or result.get("found"):
+        raise typer.Exit(1)
+
+
 class _Jobs:
     """Jobs of a hospital's indexer, asked for in the name of its administrator."""
 
@@ -75,6 +106,10 @@ class _Jobs:
                 await self._run(callers, f"/dead-letters/{quote(one, safe='/')}/replay", {}, wait=wait)
                 for one in chosen
             ]
+
+    async def ask(self, path: str, body: dict[str, Any], *, wait: bool) -> dict[str, Any]:
+        async with Callers(self._system.home, self._system.ports) as callers:
+            return await self._run(callers, path, body, wait=wait)
 
     async def _parking(self, callers: Callers) -> list[str]:
         found: list[str] = []

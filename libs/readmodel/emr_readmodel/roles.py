@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from emr_readmodel import analytics, care, hospital, migrate, published
+from emr_readmodel import analytics, care, hospital, migrate, published, shadows
 from emr_readmodel.engine import async_url
 
 _SHORT_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
@@ -116,6 +116,8 @@ def grants(roles: Roles) -> Iterator[str]:
         yield f"grant usage on schema {schema} to {reader}"
         yield f"grant select on all tables in schema {schema} to {reader}"
         yield f"alter default privileges for role {roles.owner} in schema {schema} grant select on tables to {reader}"
+    for signature in shadows.SIGNATURES:
+        yield f"grant execute on function {signature} to {roles.service}"
     yield _functions_of_services(roles)
 
 

@@ -13,7 +13,8 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from emr_indexer import handlers
 from emr_indexer.bootstrap import Services
-from emr_indexer.schemas import DeadLettersOut, JobAcceptedOut, JobOut, PositionOut
+from emr_indexer.jobs.store import JobKind
+from emr_indexer.schemas import DeadLettersOut, JobAcceptedOut, JobOut, PositionOut, VerificationIn
 
 Admin = Annotated[Caller, Depends(require(Role.ADMIN))]
 
@@ -60,6 +61,29 @@ async def replay(
 
     async def once(attempt: Attempt) -> Answer:
         return await handlers.replay(services.store, services.jobs, caller, event_id, attempt)
+
+    return handlers.job_location(await services.idempotency.run_once(request, caller, key, once))
+
+
+@router.post("/rebuilds", status_code=202, response_model=JobAcceptedOut)
+async def rebuild(request: Request, services: ServicesDep, caller: Admin, key: IdempotencyKey) -> Response:
+    """Makes schema `care` anew from the peer's block 0, while the old one serves."""
+
+    async def once(attempt: Attempt) -> Answer:
+        return await handlers.accept(services.jobs, caller, JobKind.REBUILD, {}, attempt)
+
+    return handlers.job_location(await services.idempotency.run_once(request, caller, key, once))
+
+
+@router.post("/verifications", status_code=202, response_model=JobAcceptedOut)
+async def verify(
+    request: Request, services: ServicesDep, caller: Admin, key: IdempotencyKey, body: VerificationIn
+) -> Response:
+    """Compares every row with what the ledger says, or, with `erased`, proves what erasures have left."""
+    argument = {"erased": body.erased, "emrId": body.emr_id}
+
+    async def once(attempt: Attempt) -> Answer:
+        return await handlers.accept(services.jobs, caller, JobKind.VERIFICATION, argument, attempt)
 
     return handlers.job_location(await services.idempotency.run_once(request, caller, key, once))
 

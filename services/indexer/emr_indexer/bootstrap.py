@@ -46,8 +46,8 @@ class Services:
 async def bootstrap(settings: IndexerSettings) -> AsyncIterator[Services]:
     async with AsyncExitStack() as stack:
         base = await stack.enter_async_context(foundation(settings))
-        store = IndexStore(base.engine)
-        await stack.enter_async_context(background(_measure(store, base.ledger), "measuring the lag"))
+        store, jobs = IndexStore(base.engine), JobStore(base.engine)
+        await stack.enter_async_context(background(_measure(store, jobs, base.ledger), "measuring the lag"))
         publishing = publish_daily(base.engine, settings.org_msp_id)
         await stack.enter_async_context(background(publishing, "publishing numbers"))
         yield Services(
@@ -56,14 +56,14 @@ async def bootstrap(settings: IndexerSettings) -> AsyncIterator[Services]:
             ledger=base.ledger,
             store=store,
             positions=base.positions,
-            jobs=JobStore(base.engine),
+            jobs=jobs,
             idempotency=base.idempotency,
             authenticator=base.authenticator,
             readiness=base.readiness,
         )
 
 
-async def _measure(store: IndexStore, ledger: Ledger) -> None:
+async def _measure(store: IndexStore, jobs: JobStore, ledger: Ledger) -> None:
     """Keeps the gauges; while Postgres does not answer they stay as they were, and readiness says why."""
     while True:
         try:
@@ -74,6 +74,9 @@ async def _measure(store: IndexStore, ledger: Ledger) -> None:
             metrics.LEDGER_BLOCK.set(position.ledger_block)
             metrics.STOPPED_PARTITIONS.set(sum(each.stopped for each in position.partitions))
             metrics.PARKED_EMRS.set(position.parked_emrs)
+            if (verified := await jobs.last_verification()) is not None:
+                metrics.VERIFIED_AT.set(verified.at.timestamp())
+                metrics.DIFFERENCES.set(verified.differences)
         except Exception as error:
             log.warning("lag_unknown", exc_info=error)
         await asyncio.sleep(MEASURE_SECONDS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -46,6 +46,13 @@ class DeadLetterOut(Body):
     parked: bool = Field(description="Whether events about the EMR wait behind it")
     first_at: datetime
     resolved_at: datetime | None
+
+
+class VerificationIn(Body):
+    """With ``erased``, erasures are looked at, of one EMR or of all."""
+
+    erased: bool = False
+    emr_id: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = None
 
 
 class JobAcceptedOut(Body):

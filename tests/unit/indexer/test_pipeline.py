@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -30,6 +31,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from support.kafka import KafkaServer, kafka_server
 from support.ledger_writer import CHANNEL, NAMESPACE, visit_note
 from support.read_model import Hospital, query, rows
+from support.reference_replay import actual
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +65,9 @@ class Ledger:
             else:
                 await asyncio.sleep(0.01)
 
+    async def one(self, number: int) -> Block:
+        return self.hospital.writer.blocks[number]
+
 
 @pytest.fixture
 def ledger(database: AsyncEngine, wrapping: WrappingKey) -> Ledger:
@@ -87,6 +92,7 @@ def relay(ledger: Ledger, settings: KafkaSettings) -> Relay:
         CHANNEL,
         ledger.after,
         BlockReader(CHANNEL, NAMESPACE, "HospitalA"),
+        ledger.one,
     )
 
 
@@ -213,6 +219,27 @@ async def test_a_peer_that_goes_away_is_asked_again(ledger: Ledger, settings: Ka
         await asyncio.sleep(0.5)
         ledger.failure = None
         await as_of(ledger, 1)
+
+
+async def test_content_that_the_peer_has_later_fills_its_row(
+    ledger: Ledger, settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emr_indexer.relay.late.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("emr_indexer.relay.late.FIRST_WAIT_SECONDS", 0.1)
+    writer, database = ledger.hospital.writer, ledger.hospital.database
+    patient, creation = await ledger.hospital.admit()
+    whole = writer.cut(creation, writer.add_note(patient, visit_note()))
+    bare = tuple(replace(each, private_writes=()) for each in whole.transactions)
+    writer.blocks[0] = replace(whole, transactions=bare)
+    async with running(relay(ledger, settings).run()), running(projector(ledger, settings).run()):
+        await as_of(ledger, 0)
+        assert [note["content"] for note in await rows(database, care.note)] == [None]
+        writer.blocks[0] = whole
+
+        async def filled() -> bool:
+            return await actual(database) == await ledger.hospital.reference()
+
+        await eventually(filled)
 
 
 async def test_a_projector_that_was_stopped_catches_up(ledger: Ledger, settings: KafkaSettings) -> None:

@@ -38,6 +38,14 @@ class Job:
     finished_at: datetime | None
 
 
+@dataclass(frozen=True)
+class Verified:
+    """When the rows were last compared with the ledger, and how many differed."""
+
+    at: datetime
+    differences: int
+
+
 _COLUMNS = [index_job.c[name] for name in Job.__dataclass_fields__]
 
 
@@ -59,10 +67,15 @@ class JobStore:
         query = sa.select(*_COLUMNS).where(index_job.c.state.in_(UNFINISHED))
         return await self._first(query.order_by(index_job.c.created_at, index_job.c.job_id).limit(1))
 
-    async def latest(self, kind: JobKind) -> Job | None:
-        """The one of the kind that was done last."""
-        query = sa.select(*_COLUMNS).where(index_job.c.kind == kind.value, index_job.c.state == "done")
-        return await self._first(query.order_by(index_job.c.finished_at.desc()).limit(1))
+    async def last_verification(self) -> Verified | None:
+        """Of rows, not of erasures."""
+        is_of_rows = index_job.c.argument["erased"].as_boolean().is_not(sa.true())
+        done = sa.and_(index_job.c.kind == JobKind.VERIFICATION.value, index_job.c.state == "done", is_of_rows)
+        found = index_job.c.result["found"].as_integer()
+        query = sa.select(index_job.c.finished_at, found).where(done).order_by(index_job.c.finished_at.desc()).limit(1)
+        async with self._engine.connect() as connection:
+            row = (await connection.execute(query)).first()
+        return None if row is None else Verified(*row)
 
     async def _first(self, query: sa.Select[Any]) -> Job | None:
         async with self._engine.connect() as connection:

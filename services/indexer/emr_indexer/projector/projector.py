@@ -35,6 +35,8 @@ class Record:
     partition: int
     offset: int
     value: bytes
+    decoded: Message | None = None
+    """Where the message was never a record's bytes."""
 
     @property
     def id(self) -> str:
@@ -269,7 +271,7 @@ class Projector:
 def _read(record: Record) -> Message | None:
     """None for a record that the relay cannot have written."""
     try:
-        return decode(record.value)
+        return record.decoded or decode(record.value)
     except ValueMalformed:
         return None
 

@@ -13,6 +13,7 @@ BLOCK_TIME = Gauge("emr_relay_block_time_seconds", "Time of that block on the le
 EVENTS = Counter("emr_relay_events_total", "Events acknowledged by Kafka", ["object_type"])
 DEAD_LETTERS = Counter("emr_relay_dead_letters_total", "Writes on the ledger that were not believed", ["code"])
 MISSING_CONTENTS = Counter("emr_relay_missing_contents_total", "Own contents that the peer did not hold at delivery")
+LATE_CONTENTS = Counter("emr_relay_late_contents_total", "Own contents that the peer had later, and that followed")
 INTERRUPTIONS = Counter(
     "emr_relay_interruptions_total", "Times the relay had to begin again from Kafka's end", ["step"]
 )

@@ -19,6 +19,7 @@ from emr_indexer.kafka import ensure_topics, producer
 from emr_indexer.leadership import RELAY_LOCK, Leadership, LeadershipLost, lead
 from emr_indexer.relay import metrics
 from emr_indexer.relay.facts import BlockReader
+from emr_indexer.relay.late import FetchBlock, LateContents
 from emr_indexer.relay.resume import last_relayed
 from emr_indexer.relay.stages import BlockSource, Stages
 
@@ -46,8 +47,15 @@ class Kafka:
 
 class Relay:
     def __init__(
-        self, engine: AsyncEngine, kafka: Kafka, channel: str, blocks: BlockSource, reader: BlockReader
+        self,
+        engine: AsyncEngine,
+        kafka: Kafka,
+        channel: str,
+        blocks: BlockSource,
+        reader: BlockReader,
+        fetch: FetchBlock,
     ) -> None:
+        self._late = LateContents(engine, fetch, reader, kafka.topics)
         self._engine = engine
         self._kafka = kafka
         self._channel = channel
@@ -80,7 +88,9 @@ class Relay:
         metrics.BLOCK.set(checkpoint.block_number if checkpoint else -1)
         async with producer(kafka.bootstrap_servers) as client, asyncio.TaskGroup() as group:
             group.create_task(leadership.watch())
-            group.create_task(Stages(self._blocks, self._reader, client, kafka.topics).run(checkpoint))
+            stages = Stages(self._blocks, self._reader, client, kafka.topics, self._late.expect)
+            group.create_task(stages.run(checkpoint))
+            group.create_task(self._late.run(client))
             self.state = RelayState.RELAYING
             metrics.ACTIVE.set(1)
             log.info("relaying", after_block=checkpoint.block_number if checkpoint else -1)

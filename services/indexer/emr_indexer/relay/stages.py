@@ -29,7 +29,16 @@ T = TypeVar("T")
 class Stages:
     """One run from a checkpoint on. ``run`` ends only by raising what a stage raised, in an ExceptionGroup."""
 
-    def __init__(self, blocks: BlockSource, reader: BlockReader, producer: AIOKafkaProducer, topics: Topics) -> None:
+    def __init__(
+        self,
+        blocks: BlockSource,
+        reader: BlockReader,
+        producer: AIOKafkaProducer,
+        topics: Topics,
+        on_missing_contents: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """``on_missing_contents`` hears of blocks of which the peer did not hold everything."""
+        self._on_missing_contents = on_missing_contents
         self._blocks = blocks
         self._reader = reader
         self._producer = producer
@@ -73,6 +82,8 @@ class Stages:
         await self._producer.send_and_wait(self._topics.blocks, encode(mark), mark.channel.encode(), 0)
         for facts in published:
             _count(facts)
+            if facts.missing_contents:
+                self._on_missing_contents(facts.mark.block)
 
 
 async def _take_all(queue: Queue[T]) -> list[T]:

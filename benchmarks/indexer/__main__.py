@@ -1,0 +1,246 @@
+"""Kafka to Postgres against a raw asyncpg upsert of the same rows; a rebuild against reading the same blocks only.
+
+Blocks are generated (tests/support/ledger_writer), Kafka and Postgres are real and in temporary folders. Both sides of
+a comparison run in turns in one run, so that a busy moment hits both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import aclosing
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import asyncpg
+import sqlalchemy as sa
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+
+from emr_common.sealing import WrappingKey, new_wrapping_keyset
+from emr_common.settings import KafkaSettings
+from emr_indexer.jobs.rebuild import Rebuild
+from emr_indexer.jobs.shadow import Source
+from emr_indexer.jobs.store import Job, JobKind
+from emr_indexer.kafka import ensure_topics, producer
+from emr_indexer.projector import store
+from emr_indexer.projector.contents import Pseudonyms
+from emr_indexer.projector.projector import Projector
+from emr_indexer.projector.service import ProjectorService
+from emr_indexer.relay.batches import send_in_order
+from emr_indexer.relay.facts import BlockReader
+from emr_model.ledger.events import PARTITIONS, BlockMark, LedgerEvent
+from emr_readmodel import care, engine, hospital, migrate
+from hlf.blocks import Block, Checkpoint
+from sqlalchemy.ext.asyncio import AsyncEngine
+from support.kafka import kafka_server
+from support.ledger_writer import CHANNEL, NAMESPACE, visit_note
+from support.postgres import PostgresServer, empty_database, postgres_server
+from support.read_model import PSEUDONYM_KEY, Hospital
+from support.reference_replay import TABLES
+
+NOTES_A_BLOCK = 10
+
+
+async def write_blocks(hospital_a: Hospital, notes: int) -> int:
+    """Blocks of ten notes about different EMRs. Returns the number of blocks."""
+    patients = []
+    for _ in range(max(10, notes // 20)):
+        patient, creation = await hospital_a.admit()
+        hospital_a.writer.cut(creation)
+        patients.append(patient)
+    for start in range(0, notes, NOTES_A_BLOCK):
+        chosen = [patients[(start + number) % len(patients)] for number in range(NOTES_A_BLOCK)]
+        hospital_a.writer.cut(*(hospital_a.writer.add_note(patient, visit_note()) for patient in chosen))
+    return len(hospital_a.writer.blocks)
+
+
+class WrittenBlocks:
+    def __init__(self, blocks: list[Block]) -> None:
+        self._blocks = blocks
+
+    async def up_to(self, last: int, after: Checkpoint | None = None) -> AsyncIterator[Block]:
+        for number in range(0 if after is None else after.block_number + 1, last + 1):
+            yield self._blocks[number]
+
+    async def last(self) -> int:
+        return len(self._blocks) - 1
+
+
+async def until_rows(database: AsyncEngine, block: int) -> None:
+    query = sa.select(sa.func.min(care.position.c.block))
+    while True:
+        async with database.connect() as connection:
+            if await connection.scalar(query) == block:
+                return
+        await asyncio.sleep(0.01)
+
+
+async def kafka_to_postgres(
+    server: PostgresServer, template: str, source: Hospital, bootstrap: tuple[str, ...]
+) -> float:
+    """Seconds from the start of the projector to the last row, everything being in Kafka already. Start-up, which a
+    projector of an empty topic needs as well, is taken off.
+    """
+    settings = KafkaSettings(bootstrap_servers=bootstrap, topic_prefix=f"b{time.monotonic_ns()}")
+    await ensure_topics(settings.bootstrap_servers, settings.topics)
+    reader = BlockReader(CHANNEL, NAMESPACE, "HospitalA")
+    async with producer(settings.bootstrap_servers) as client:
+        messages: list[LedgerEvent | BlockMark] = []
+        for block in source.writer.blocks:
+            messages += reader.read(block).messages
+        await send_in_order(client, settings.topics, messages)
+    async with empty_database(server, template=template) as url:
+        database = engine.create(url, 5)
+        await copy_keys(source.database, database)
+        copy = Hospital(database, source.wrapping)
+        projector = copy.new_projector()
+        began: list[float] = []
+        real = projector.project
+
+        async def project(records: Any) -> Any:
+            began.append(time.perf_counter())
+            return await real(records)
+
+        projector.project = project  # type: ignore[method-assign]
+        working = asyncio.create_task(ProjectorService(database, settings, projector).run())
+        await until_rows(database, len(source.writer.blocks) - 1)
+        took = time.perf_counter() - began[0]
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        await database.dispose()
+    return took
+
+
+async def copy_keys(source: AsyncEngine, target: AsyncEngine) -> None:
+    async with source.connect() as connection:
+        keys = [dict(row) for row in (await connection.execute(sa.select(hospital.emr_key))).mappings()]
+    async with target.begin() as connection:
+        await connection.execute(sa.insert(hospital.emr_key), keys)
+
+
+async def rows_of(database: AsyncEngine) -> dict[str, tuple[list[str], list[tuple[Any, ...]]]]:
+    """Every row that derives from the ledger, by table: the names of its columns, and its values for asyncpg."""
+    found = {}
+    async with database.connect() as connection:
+        for name in (*TABLES, "emr_position"):
+            table = care.emr.metadata.tables[f"care.{name}"]
+            rows = [tuple(row) for row in await connection.execute(sa.select(table))]
+            found[name] = ([column.name for column in table.c], rows)
+    return found
+
+
+async def raw_upsert(server: PostgresServer, template: str, tables: dict[str, Any], notes_at_once: int) -> float:
+    """Seconds to upsert the same rows by asyncpg's executemany, in transactions of as many notes as a batch has."""
+    async with empty_database(server, template=template) as url:
+        connection = await asyncpg.connect(url)
+        await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+        batches = -(-len(tables["note"][1]) // notes_at_once)
+        started = time.perf_counter()
+        for batch in range(batches):
+            async with connection.transaction():
+                for name, (columns, rows) in tables.items():
+                    size = -(-len(rows) // batches)
+                    some = rows[batch * size : (batch + 1) * size]
+                    if some:
+                        await connection.executemany(_statement(name, columns), some)
+        took = time.perf_counter() - started
+        await connection.close()
+    return took
+
+
+def _statement(name: str, columns: Iterable[str]) -> str:
+    keys = [column.name for column in care.emr.metadata.tables[f"care.{name}"].primary_key]
+    names = list(columns)
+    values = ", ".join(f"${number}" for number in range(1, len(names) + 1))
+    replaced = ", ".join(f'"{column}" = excluded."{column}"' for column in names if column not in keys)
+    quoted = ", ".join(f'"{column}"' for column in names)
+    conflict = ", ".join(f'"{key}"' for key in keys)
+    then = f"do update set {replaced}" if replaced else "do nothing"
+    return f'insert into care."{name}" ({quoted}) values ({values}) on conflict ({conflict}) {then}'
+
+
+async def rebuild(server: PostgresServer, template: str, source: Hospital) -> float:
+    async with empty_database(server, template=template) as url:
+        database = engine.create(url, 5)
+        await store.prepare(database)
+        await copy_keys(source.database, database)
+
+        def projector(on: AsyncEngine, partitions: int, locks: int) -> Projector:
+            return Projector(on, "HospitalA", source.wrapping, Pseudonyms(PSEUDONYM_KEY), partitions, locks)
+
+        async def told(_: Any) -> None: ...
+
+        job = Job("j", JobKind.REBUILD, {}, "running", None, None, None, None, None, None)  # type: ignore[arg-type]
+        blocks = WrittenBlocks(source.writer.blocks)
+        made = Rebuild(database, Source(blocks, BlockReader(CHANNEL, NAMESPACE, "HospitalA"), projector), PARTITIONS)
+        started = time.perf_counter()
+        await made.do(job, told)
+        took = time.perf_counter() - started
+        await database.dispose()
+    return took
+
+
+async def read_only(source: Hospital) -> float:
+    """Seconds to read the blocks' facts and do nothing with them."""
+    reader = BlockReader(CHANNEL, NAMESPACE, "HospitalA")
+    started = time.perf_counter()
+    blocks = WrittenBlocks(source.writer.blocks)
+    async with aclosing(blocks.up_to(await blocks.last())) as stream:  # type: ignore[type-var]
+        async for block in stream:
+            reader.read(block)
+    return time.perf_counter() - started
+
+
+async def main(notes: int, rounds: int, server: PostgresServer, bootstrap: tuple[str, ...], folder: Path) -> None:
+    keyset = folder / "wrapping.keyset"
+    keyset.write_text(new_wrapping_keyset())
+    async with empty_database(server) as template_url, empty_database(server) as url:
+        for each in (template_url, url):
+            await migrate.upgrade(each)
+        template = template_url.rsplit("/", 1)[1]
+        database = engine.create(url, 5)
+        await store.prepare(database)
+        source = Hospital(database, WrappingKey.from_file(keyset))
+        blocks = await write_blocks(source, notes)
+        await source.project()
+        tables = await rows_of(database)
+        total = sum(len(rows) for _, rows in tables.values())
+        print(f"{notes} notes in {blocks} blocks: {total} rows; {rounds} rounds, medians")
+        figures = await _in_turns(
+            rounds,
+            {
+                "Kafka to Postgres": lambda: kafka_to_postgres(server, template, source, bootstrap),
+                "raw upsert": lambda: raw_upsert(server, template, tables, 20),
+                "rebuild": lambda: rebuild(server, template, source),
+                "reading the blocks only": lambda: read_only(source),
+            },
+        )
+        await database.dispose()
+    for name, seconds in figures.items():
+        print(f"{name:<24} {seconds:7.2f} s  {total / seconds:9.0f} rows/s")
+    print(f"Kafka to Postgres / raw upsert: {figures['raw upsert'] / figures['Kafka to Postgres']:.2f} x (aim 0.7)")
+    print(f"rebuild / reading only: {figures['rebuild'] / figures['reading the blocks only']:.1f} x the time")
+
+
+async def _in_turns(rounds: int, sides: dict[str, Callable[[], Awaitable[float]]]) -> dict[str, float]:
+    taken: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, side in sides.items():
+            taken[name].append(await side())
+    return {name: median(seconds) for name, seconds in taken.items()}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--notes", type=int, default=4000)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    with postgres_server() as postgres, kafka_server() as kafka, tempfile.TemporaryDirectory() as made:
+        asyncio.run(main(given.notes, given.rounds, postgres, kafka.bootstrap_servers, Path(made)))

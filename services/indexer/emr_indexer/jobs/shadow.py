@@ -1,0 +1,112 @@
+"""A shadow of schema ``care``, filled from the peer's blocks while the old schema serves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Protocol
+
+import sqlalchemy as sa
+from emr_model.ledger.events import Message
+from emr_readmodel import care
+from hlf.blocks import Block, Checkpoint
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from emr_indexer.postgres import persistently
+from emr_indexer.projector import store
+from emr_indexer.projector.changes import Refused
+from emr_indexer.projector.projector import Projector, Record
+from emr_indexer.relay.facts import BlockFacts, BlockReader
+
+MESSAGES_AT_ONCE = 500
+TELL_SECONDS = 1.0
+
+Told = Callable[[int], Awaitable[None]]
+"""Hears up to which block the shadow is filled."""
+
+
+class Blocks(Protocol):
+    """What a shadow is filled from; ``emr_indexer.peer.PeerBlocks`` is it."""
+
+    def up_to(self, last: int, after: Checkpoint | None = None) -> AsyncIterator[Block]: ...
+
+    async def last(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the rows come from, and who makes them: ``projector`` gets the engine on which it is to work."""
+
+    blocks: Blocks
+    reader: BlockReader
+    projector: Callable[[AsyncEngine, int, int], Projector]
+    """Of an engine, a number of partitions and the advisory locks that they take."""
+
+
+class Shadow:
+    """Filled through one partition: a block's facts in the order of the ledger."""
+
+    LOCKS = store.PARTITION_LOCKS + 0x100
+
+    def __init__(self, engine: AsyncEngine, source: Source, name: str) -> None:
+        self._engine = engine
+        self._source = source
+        self._name = name
+        self.engine = engine.execution_options(schema_translate_map={care.SCHEMA: name})
+        self._projector = source.projector(self.engine, 1, self.LOCKS)
+        self._checkpoint: Checkpoint | None = None
+
+    @property
+    def block(self) -> int:
+        """Everything up to this block is in; -1 before the first."""
+        return -1 if self._checkpoint is None else self._checkpoint.block_number
+
+    async def make(self) -> None:
+        """Empty; what an earlier attempt left behind is dropped."""
+        async with self._engine.begin() as connection:
+            generation = (await connection.scalars(sa.select(care.generation.c.id))).one()
+            await connection.execute(sa.select(sa.func.hospital.make_shadow(self._name)))
+        async with self.engine.begin() as connection:
+            await connection.execute(sa.insert(care.generation).values(id=generation))
+        await store.prepare(self.engine, 1)
+
+    async def drop(self) -> None:
+        async with self._engine.begin() as connection:
+            await connection.execute(sa.select(sa.func.hospital.drop_shadow(self._name)))
+
+    async def fill(self, last: int, told: Told) -> None:
+        """Up to block ``last``. Raises DeliverError when the chain is broken."""
+        pending: list[BlockFacts] = []
+        messages = 0
+        told_at_seconds = time.monotonic()
+        async with aclosing(self._source.blocks.up_to(last, self._checkpoint)) as blocks:  # type: ignore[type-var]
+            async for block in blocks:
+                facts = self._source.reader.read(block)
+                pending.append(facts)
+                messages += len(facts.messages)
+                if messages >= MESSAGES_AT_ONCE or block.number == last:
+                    await self._project(pending)
+                    self._checkpoint = block.checkpoint
+                    pending, messages = [], 0
+                if time.monotonic() - told_at_seconds > TELL_SECONDS:
+                    await told(self.block)
+                    told_at_seconds = time.monotonic()
+
+    async def _project(self, pending: list[BlockFacts]) -> None:
+        letters = [Refused.by_relay(letter) for facts in pending for letter in facts.dead_letters]
+        await persistently(lambda: self._put_letters(letters))
+        messages: list[Message] = [message for facts in pending for message in facts.messages]
+        await self._projector.project([Record(0, number, b"", message) for number, message in enumerate(messages)])
+        if self._projector.stopped:
+            raise RuntimeError("a shadow's only partition stopped")
+
+    async def _put_letters(self, letters: list[Refused]) -> None:
+        async with self.engine.begin() as connection:
+            await store.put_dead_letters(connection, letters)
+
+
+async def on_shadow(connection: AsyncConnection, name: str) -> AsyncConnection:
+    """The same connection, whose statements about ``care`` go to the shadow."""
+    return await connection.execution_options(schema_translate_map={care.SCHEMA: name})

@@ -1,0 +1,234 @@
+"""Schema care made anew from blocks while it serves, and compared with them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from emr_common.sealing import WrappingKey
+from emr_indexer.jobs.rebuild import Rebuild
+from emr_indexer.jobs.shadow import Source
+from emr_indexer.jobs.store import Job, JobKind
+from emr_indexer.jobs.verification import Verification
+from emr_indexer.projector import store
+from emr_indexer.projector.contents import Pseudonyms
+from emr_indexer.projector.projector import Projector, Record
+from emr_indexer.relay.facts import BlockReader
+from emr_model.ledger.events import PARTITIONS
+from emr_model.ledger.values import Event, Life
+from emr_readmodel import care, engine
+from emr_readmodel.roles import provision
+from hlf.blocks import Block, Checkpoint
+from sqlalchemy.ext.asyncio import AsyncEngine
+from support.ledger_writer import CHANNEL, NAMESPACE, LedgerWriter, Patient, visit_note
+from support.postgres import PostgresServer
+from support.read_model import PSEUDONYM_KEY, Hospital, query, rows
+from support.reference_replay import actual
+
+
+class Blocks:
+    """The writer's, as a peer gives them."""
+
+    def __init__(self, writer: LedgerWriter) -> None:
+        self._writer = writer
+
+    async def up_to(self, last: int, after: Checkpoint | None = None) -> AsyncIterator[Block]:
+        start = 0 if after is None else after.block_number + 1
+        for number in range(start, last + 1):
+            await asyncio.sleep(0)
+            yield self._writer.blocks[number]
+
+    async def last(self) -> int:
+        return len(self._writer.blocks) - 1
+
+
+def source(hospital: Hospital) -> Source:
+    def projector(on: AsyncEngine, partitions: int, locks: int) -> Projector:
+        return Projector(on, hospital.msp_id, hospital.wrapping, Pseudonyms(PSEUDONYM_KEY), partitions, locks)
+
+    return Source(Blocks(hospital.writer), BlockReader(CHANNEL, NAMESPACE, hospital.msp_id), projector)
+
+
+def _job(kind: JobKind) -> Job:
+    return Job("j", kind, {}, "running", None, None, None, None, None, None)  # type: ignore[arg-type]
+
+
+async def _told(_: Any) -> None: ...
+
+
+async def rebuild(hospital: Hospital) -> Any:
+    return await Rebuild(hospital.database, source(hospital), PARTITIONS).do(_job(JobKind.REBUILD), _told)
+
+
+async def verify(hospital: Hospital) -> Any:
+    return await Verification(hospital.database, source(hospital)).do(_job(JobKind.VERIFICATION), _told)
+
+
+@pytest.fixture
+async def hospital_a(database: AsyncEngine, wrapping: WrappingKey) -> Hospital:
+    await store.prepare(database)
+    return Hospital(database, wrapping)
+
+
+async def _story(hospital: Hospital) -> list[Patient]:
+    writer = hospital.writer
+    writer.cut(writer.register("HospitalA"), writer.register("HospitalB"))
+    patients = []
+    for number in range(4):
+        patient, creation = await hospital.admit()
+        writer.cut(creation)
+        for _ in range(number):
+            writer.cut(writer.add_note(patient, visit_note()))
+        patients.append(patient)
+    _, request = writer.request(patients[2], "HospitalB")
+    writer.cut(request)
+    writer.cut(writer.set_life(patients[3], Life.ERASED, Event.EMR_ERASED))
+    return patients
+
+
+async def test_rows_come_back_as_they_were_and_views_read_the_new_ones(hospital_a: Hospital) -> None:
+    await _story(hospital_a)
+    await hospital_a.project()
+    visits = await query(hospital_a.database, "select * from analytics.visit order by 1, 3")
+    comments = await query(hospital_a.database, _COMMENTS)
+    indexes = await query(hospital_a.database, _INDEXES)
+    async with hospital_a.database.begin() as connection:
+        await connection.execute(sa.delete(care.note))
+        await connection.execute(sa.update(care.emr).values(family_name="Somebody else"))
+    last = len(hospital_a.writer.blocks) - 1
+    assert await rebuild(hospital_a) == {"block": last, "parked": 0}
+    assert await actual(hospital_a.database) == await hospital_a.reference()
+    assert await query(hospital_a.database, "select * from analytics.visit order by 1, 3") == visits
+    assert await query(hospital_a.database, _COMMENTS) == comments
+    assert await query(hospital_a.database, _INDEXES) == indexes
+    assert {each["block"] for each in await rows(hospital_a.database, care.position)} == {last}
+    assert await query(hospital_a.database, "select nspname from pg_namespace where nspname like 'care%'") == [
+        ("care",)
+    ]
+
+
+_COMMENTS = """
+    select relname, objsubid, description from pg_description join pg_class on pg_class.oid = objoid
+    join pg_namespace n on n.oid = relnamespace where nspname in ('care', 'analytics') order by nspname, 1, 2
+"""
+_INDEXES = "select indexdef from pg_indexes where schemaname = 'care' order by 1"
+
+
+async def test_a_projector_at_work_goes_on_after_the_swap(hospital_a: Hospital) -> None:
+    (patient, *_) = await _story(hospital_a)
+    await hospital_a.project()
+    done = len(hospital_a.records())
+    rebuilding = asyncio.create_task(rebuild(hospital_a))
+    for _ in range(12):
+        hospital_a.writer.cut(hospital_a.writer.add_note(patient, visit_note()))
+        fresh = hospital_a.records()
+        await hospital_a.projector.project(fresh[done:])
+        done = len(fresh)
+        assert len(await query(hospital_a.database, "select * from care.emr")) == 4
+    await rebuilding
+    hospital_a.writer.cut(hospital_a.writer.add_note(patient, visit_note()))
+    await hospital_a.projector.project(hospital_a.records()[done:])
+    assert await actual(hospital_a.database) == await hospital_a.reference()
+    assert await rows(hospital_a.database, care.dead_letter) == []
+
+
+async def test_a_rebuild_fills_what_blocks_that_were_left_out_had_brought(hospital_a: Hospital) -> None:
+    await _story(hospital_a)
+    records = hospital_a.records()
+    await hospital_a.projector.project(records[:9])
+    await hospital_a.projector.project([Record(0, 0, b"no message")])
+    await hospital_a.projector.project(records[30:])
+    assert len(await store.stopped_partitions(hospital_a.database)) == PARTITIONS
+    await rebuild(hospital_a)
+    assert await store.stopped_partitions(hospital_a.database) == frozenset()
+    assert await actual(hospital_a.database) == await hospital_a.reference()
+    for partition in range(PARTITIONS):
+        hospital_a.projector.resume(partition)
+    assert len(await hospital_a.projector.project([Record(0, 0, b"no message"), *records])) == len(records) + 1
+
+
+async def test_a_verification_names_what_differs_and_nothing_else(hospital_a: Hospital) -> None:
+    patients = await _story(hospital_a)
+    await hospital_a.project()
+    whole = await verify(hospital_a)
+    assert (whole["found"], whole["differences"], whole["parked"]) == (0, [], 0)
+    assert whole["rows"] > 20
+    changes = [
+        f"update care.note set content = jsonb_set(content, '{{type}}', '\"x\"') where emr_id = '{patients[2].emr_id}'"
+        " and version = 1",
+        f"delete from care.condition where emr_id = '{patients[2].emr_id}' and version = 2",
+        f"update care.emr set life = 'active' where emr_id = '{patients[3].emr_id}'",
+        f"delete from care.emr_position where emr_id = '{patients[0].emr_id}'",
+        "insert into care.ending (emr_id, recipient_msp, number, block) values ('e', 'X', 3, 1)",
+    ]
+    async with hospital_a.database.begin() as connection:
+        for change in changes:
+            await connection.execute(sa.text(change.replace(":", r"\:")))
+    told = await verify(hospital_a)
+    named = {
+        (each["table"], each["key"].get("emr_id"), each["wrong"], *each["columns"]) for each in told["differences"]
+    }
+    assert named == {
+        ("note", patients[2].emr_id, "different", "content"),
+        ("condition", patients[2].emr_id, "missing"),
+        ("emr", patients[3].emr_id, "different", "life"),
+        ("emr_position", patients[0].emr_id, "missing"),
+        ("ending", "e", "surplus"),
+    }
+    assert told["found"] == len(named)
+    assert "Hypertension" not in str(told)
+    await rebuild(hospital_a)
+    assert (await verify(hospital_a))["found"] == 0
+
+
+async def test_what_is_written_during_a_verification_is_no_difference(
+    hospital_a: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (patient, *_) = await _story(hospital_a)
+    await hospital_a.project()
+    monkeypatch.setattr("emr_indexer.jobs.verification.WAIT_SECONDS", 0.05)
+    verifying = asyncio.create_task(verify(hospital_a))
+    for _ in range(10):
+        hospital_a.writer.cut(hospital_a.writer.add_note(patient, visit_note()))
+        await asyncio.sleep(0.02)
+        await hospital_a.project()
+    told = await verifying
+    assert told["differences"] == []
+
+
+async def test_the_services_role_rebuilds_and_readers_keep_their_rights(
+    server: PostgresServer, wrapping: WrappingKey
+) -> None:
+    passwords = dict.fromkeys(("service_password", "analyst_password", "public_password"), "p")
+    urls = await provision(server.url(), "rebuilt", **passwords)
+    service, analyst = engine.create(urls["service"], 5), engine.create(urls["analyst"], 1)
+    try:
+        await store.prepare(service)
+        hospital = Hospital(service, wrapping)
+        (patient, *_) = await _story(hospital)
+        await hospital.project()
+        rights = await query(service, _RIGHTS)
+        assert (await rebuild(hospital))["parked"] == 0
+        hospital.writer.cut(hospital.writer.add_note(patient, visit_note()))
+        await hospital.project()
+        assert await actual(service) == await hospital.reference()
+        assert await query(service, _RIGHTS) == rights
+        assert (await verify(hospital))["found"] == 0
+        assert len(await query(analyst, "select * from analytics.visit")) == 4
+        with pytest.raises(sa.exc.ProgrammingError, match="permission denied"):
+            await query(analyst, "select hospital.make_shadow('care_rebuild')")
+        with pytest.raises(sa.exc.DBAPIError, match="no shadow has this name"):
+            await query(service, "select hospital.drop_shadow('hospital')")
+    finally:
+        await service.dispose()
+        await analyst.dispose()
+
+
+_RIGHTS = """
+    select n.nspname, c.relname, pg_get_userbyid(grantee), privilege_type from pg_class c
+    join pg_namespace n on n.oid = relnamespace, aclexplode(relacl)
+    where n.nspname in ('care', 'analytics') and relkind in ('r', 'v') order by 1, 2, 3, 4
+"""
