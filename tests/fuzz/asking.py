@@ -2,8 +2,7 @@
 
 One message can change how official peers take the next one, so they are asked one at a time:
 - a gateway drops another hospital's peer after some refusals, until gossip finds it again;
-- a transaction without an action ends a 3.1.5 peer if a later transaction of its block is well-formed (the validator's
-  `extractDependenciesForTx` takes the first action of each): alone in its block it does no harm.
+- what a malformed transaction does to a peer may depend on what follows it in its block: alone in it, it does no harm.
 """
 
 from collections.abc import Awaitable, Callable
