@@ -48,7 +48,7 @@ def add_org(
     elif any(one.name == name and one.joined for one in system.topology.organizations):
         newcomer = system.topology.organization(name)  # a member already: what stands on the network may be missing
     else:
-        newcomer = _newcomer(system.topology, name, msp_id, title, domain, peers, port)
+        newcomer = newcomer_of(system.topology, name, msp_id, title, domain, peers, port)
         system.topology.with_organization(newcomer)
     if newcomer in system.topology.organizations:
         finish(system.home)
@@ -134,7 +134,7 @@ def _running_system(out: Output) -> System:
     return system
 
 
-def _newcomer(
+def newcomer_of(
     topology: Topology, name: str, msp_id: str, title: str, domain: str, peers: int, port: int
 ) -> Organization:
     """Raises UsageError."""

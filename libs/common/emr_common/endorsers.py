@@ -67,6 +67,11 @@ class EndorserChoice:
         self._absent |= dict.fromkeys(missing, time.monotonic() + ABSENT_SECONDS)
         return True
 
+    async def asks_everybody(self) -> bool:
+        """Whether the ledger itself lets no write pass that a hospital, and so an EMR's owner, did not endorse."""
+        membership = await self._membership()
+        return membership.needed == len(membership.msp_ids) and self._service.msp_id in membership.msp_ids
+
     def look_again(self) -> None:
         """The definition may have changed: a hospital that has joined since is missed as an endorser."""
         self._known = None

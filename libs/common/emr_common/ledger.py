@@ -185,6 +185,14 @@ class Ledger:
         """The chaincode's answer, which counts once the transaction is committed."""
         return self._gateway.transaction(transaction).result
 
+    async def is_endorsed_by_all(self) -> bool:
+        """Whether every write on the ledger has this hospital's endorsement. Where it has not, a fact about an EMR of
+        this hospital counts only once the projector, which looks at the endorsers, has let it in. Raises Problem."""
+        try:
+            return await self._choice.asks_everybody()
+        except HlfError as error:
+            raise problems.from_ledger_error(error) from error
+
     async def _endorsers(self, call: Call) -> tuple[str, ...]:
         async with _measured(call.function, "endorsers"):
             return await self._choice.of(call.function, _texts(call.arguments))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fabric_protos.common import common_pb2, configtx_pb2
-from hlf.admin import edits, signatures, update, validation
+from hlf.admin import applying, edits, signatures, update, validation
 from hlf.admin.errors import BroadcastRefused, ConfigurationInvalid, SignaturesMissing
 from hlf.admin.ordering import OrdererClient
 from hlf.admin.peer import PeerAdmin
@@ -99,10 +99,9 @@ class Consortium:
     async def hand_in(self, config_update: bytes, signed: Sequence[bytes], sender: SigningIdentity) -> None:
         """Hands in an update that is signed by as many as it takes, and returns once it is in force. Raises
         BroadcastRefused, also when another change came since it was computed."""
-        sequence = (await self.configuration()).sequence
+        wanted = applying.apply(await self.configuration(), configtx_pb2.ConfigUpdate.FromString(config_update))
         await self.broadcast(signatures.envelope(self.channel, config_update, signed, sender))
-        config = await self.configuration()
-        await self._in_force(sequence + 1, edits.members(config))
+        await self._in_force(wanted.sequence, edits.members(wanted))
 
     def _signers(self, config: Any, message: Any, given: Iterable[bytes]) -> list[SigningIdentity]:
         """The first administrators who satisfy every policy together with those who have signed."""

@@ -10,6 +10,7 @@ from hlf.admin.errors import LifecycleError
 from hlf.admin.lifecycle import ChaincodeDefinition, CommittedDefinition, Lifecycle, is_passing
 from hlf.admin.packaging import ChaincodePackage
 from hlf.admin.peer import PeerAdmin
+from hlf.errors import HlfError
 from hlf.gateway import Gateway
 
 from emr_network.administration.consortium import Administrator, Consortium
@@ -66,7 +67,7 @@ class Contract:
             package_id = packages[msp_id].package_id if packages else await self._package_of(msp_id, current)
             await self.approve(msp_id, following, package_id)
         first = self.consortium.administrators[approving[0]]
-        if await self._asked(first, lambda one: one.commit(following, approving)):
+        if await self._asked(first, lambda one: one.commit(following, approving), _is_behind):
             self.consortium.say(f"made   {_told(following)} in force")
         return following
 
@@ -79,10 +80,20 @@ class Contract:
                 return str(found[1])
         raise LifecycleError(f"{msp_id} has approved no {self.name}")
 
-    async def _asked(self, administrator: Administrator, step: Callable[[Lifecycle], Awaitable[T]]) -> T:
+    async def _asked(
+        self,
+        administrator: Administrator,
+        step: Callable[[Lifecycle], Awaitable[T]],
+        passes: Callable[[HlfError], bool] = is_passing,
+    ) -> T:
         async with Gateway(administrator.peers) as gateway:
             lifecycle = Lifecycle(gateway, administrator.identity, self.consortium.channel)
-            return await eventually(lambda: step(lifecycle), is_passing)
+            return await eventually(lambda: step(lifecycle), passes)
+
+
+def _is_behind(error: HlfError) -> bool:
+    """A peer that has not committed yet what another hospital's has does not know that hospital's approval."""
+    return is_passing(error) or "is not approved by" in error.message
 
 
 def _told(definition: ChaincodeDefinition) -> str:

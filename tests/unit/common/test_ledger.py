@@ -215,6 +215,14 @@ async def test_no_majority_writes_without_the_hospital_that_it_is_about(
     assert (failure.value.code, failure.value.members["hospital"]) == (Code.HOSPITAL_UNAVAILABLE, owner)
 
 
+@pytest.mark.parametrize(("definition", "is_sure"), [(ALL, True), (MAJORITY, False)])
+async def test_only_where_all_endorse_is_a_fact_sure_to_be_the_owners(
+    net: Network, definition: Any, is_sure: bool
+) -> None:
+    net.peer.script["Evaluate"] = [definition]
+    assert await net.ledger.is_endorsed_by_all() is is_sure
+
+
 async def test_less_than_a_majority_writes_nothing(net: Network, caller: Caller) -> None:
     net.peer.script["Evaluate"] = [MAJORITY]
     net.peer.script["Endorse"] = [silent("HospitalB", "HospitalC")]

@@ -125,7 +125,7 @@ class Sharer:
             if task == PURGE:
                 STEPS.labels("purge").inc(await self.snapshots.purge_ended())
             else:
-                await self._advance(*task)
+                return await self._advance(*task)
         except Problem as problem:
             return self._explained(problem.code, problem.transaction_id)
         except OutcomePending as pending:
@@ -134,13 +134,23 @@ class Sharer:
             return self._failed(type(error).__name__)
         return True
 
-    async def _advance(self, emr_id: str, recipient_msp: str) -> None:
+    async def _advance(self, emr_id: str, recipient_msp: str) -> bool:
         sharing = await self.snapshots.sharing(emr_id, recipient_msp)
         if sharing.owner_msp == self.msp_id and (step := self._next_step(sharing)) is not None:
             name, take = step
+            if not await self._is_own_word(sharing):
+                return self._failed("APPROVAL_NOT_PROJECTED")
             committed = await take(sharing)
             STEPS.labels(name).inc()
             log.info(name, emr_id=emr_id, recipient=recipient_msp, transaction_id=committed.transaction_id)
+        return True
+
+    async def _is_own_word(self, sharing: SharingView) -> bool:
+        """Whether this hospital endorsed what the ledger says was approved: a majority of others could have written it
+        without. The projector looks at the endorsers, and lets in nothing else."""
+        if await self.snapshots.ledger.is_endorsed_by_all():
+            return True
+        return await self.store.has(sharing.emr_id, sharing.recipient_msp, sharing.access)
 
     def _next_step(self, sharing: SharingView) -> tuple[str, Callable[[SharingView], Awaitable[Committed]]] | None:
         if sharing.state is SharingState.EXPIRED:
