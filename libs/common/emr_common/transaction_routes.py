@@ -132,6 +132,9 @@ def routes(operations: Operations) -> APIRouter:
     async def get_transaction(request: Request, transaction_id: TransactionId, caller: CallerDep) -> dict[str, Any]:
         """What became of a transaction that the caller signed, through whichever service of the hospital."""
         services: Services = request.app.state.services
+        queued = await services.transactions.queued.find(transaction_id)
+        if queued is not None and queued.caller == caller.enrolment_id:
+            return queued.document()
         prepared = await services.own_keys.find(caller, transaction_id)
         if prepared is not None and prepared.state != SUBMITTED:
             return _stage(prepared)

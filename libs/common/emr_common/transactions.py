@@ -15,6 +15,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from emr_common.queued_notes import QueuedNotes
+
 VALID = "VALID"
 PENDING, COMMITTED, INVALID = "pending", "committed", "invalid"
 FLUSH_SECONDS = 0.25
@@ -56,6 +58,7 @@ class TransactionStore:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self.queued = QueuedNotes(engine)
         self._outcomes: asyncio.Queue[dict[str, Any]] = asyncio.Queue(QUEUE_LIMIT)
 
     @asynccontextmanager

@@ -144,6 +144,36 @@ access_log = sa.Table(
 )
 sa.Index("access_log_emr_id_at_idx", access_log.c.emr_id, access_log.c.at)
 
+queued_note = sa.Table(
+    "queued_note",
+    metadata,
+    sa.Column("position", sa.BigInteger(), sa.Identity(always=True), primary_key=True, comment="Order of acceptance"),
+    required("ticket", sa.Text(), "What its author asks by: 64 hexadecimal digits, no Fabric transaction id"),
+    required("emr_id", sa.Text(), "The EMR that it goes into"),
+    required("caller", sa.Text(), "Enrolment id of the physician"),
+    required("note_id", sa.Text(), "The note's id"),
+    required("kind", sa.Text(), "The note's kind: encounter, amendment or text"),
+    optional("expected_version", sa.BigInteger(), "The version that its author meant; null for any"),
+    optional("sealed_note", sa.LargeBinary(), "The note under the EMR's key, until it has ended"),
+    required("state", sa.Text(), "queued, submitted, committed or refused"),
+    optional("transaction_id", sa.Text(), "The transaction that was last handed in for it"),
+    optional("version", sa.BigInteger(), "The note's version in the EMR, once committed"),
+    optional("block", sa.BigInteger(), "The block of its transaction, once committed"),
+    optional("code", sa.Text(), "Why it was refused: a stable error code"),
+    required("created_at", Timestamp, "When it was accepted", default="now()"),
+    optional("finished_at", Timestamp, "When it was committed or refused"),
+    sa.UniqueConstraint("ticket"),
+    sa.CheckConstraint("state in ('queued', 'submitted', 'committed', 'refused')", name="state"),
+    schema=SCHEMA,
+    comment="Notes that wait for every hospital to be there, in order for each EMR",
+)
+sa.Index(
+    "queued_note_emr_id_idx",
+    queued_note.c.emr_id,
+    queued_note.c.position,
+    postgresql_where=queued_note.c.finished_at.is_(None),
+)
+
 import_job = sa.Table(
     "import_job",
     metadata,

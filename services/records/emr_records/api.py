@@ -13,7 +13,7 @@ from emr_model.ledger.functions import Role
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from emr_records import handlers, schemas
-from emr_records.bodies import bundle_report, expected_version, posted_note
+from emr_records.bodies import bundle_report, expected_version, is_async, posted_note
 from emr_records.bootstrap import Services
 from emr_records.schemas import LedgerId, MspId, ReceiptId, Version
 
@@ -23,6 +23,9 @@ Physician = Annotated[Caller, Depends(require(Role.PHYSICIAN))]
 Patient = Annotated[Caller, Depends(require(Role.PATIENT))]
 Anybody = Annotated[Caller, Depends(require(Role.PHYSICIAN, Role.HEALTHCENTER, Role.ADMIN, Role.PATIENT))]
 Accept = Annotated[str, Header(max_length=1000, description="application/pdf for a document to read")]
+Prefer = Annotated[
+    str | None, Header(alias="Prefer", description="respond-async: leave the note waiting for every hospital")
+]
 IfMatch = Annotated[str | None, Header(alias="If-Match", description="The EMR's version, from its ETag")]
 
 
@@ -106,7 +109,10 @@ async def read_note(services: ServicesDep, caller: Physician, emr: LedgerId, ver
     "/emrs/{emr}/notes",
     status_code=201,
     response_model=schemas.NoteAddedOut,
-    responses={200: {"model": schemas.NoteAddedOut, "description": "The EMR had the note already"}},
+    responses={
+        200: {"model": schemas.NoteAddedOut, "description": "The EMR had the note already"},
+        202: {"model": schemas.NoteQueuedOut, "description": "It waits, in order for its EMR, until it can be added"},
+    },
     openapi_extra=_documented(NOTE_BODY),
 )
 async def add_note(
@@ -116,10 +122,18 @@ async def add_note(
     emr: LedgerId,
     key: IdempotencyKey,
     if_match: IfMatch = None,
+    prefer: Prefer = None,
 ) -> Response:
     """Adds a note: a FHIR Bundle with one finished Encounter, a typed text, or an amendment."""
     version = expected_version(if_match)
     posted, patient = await posted_note(await clinical_json(request))
+    if is_async(prefer):
+
+        async def queue_once(attempt: Attempt) -> Answer:
+            return await handlers.queue_note(services, caller, emr, posted, patient, version, key, attempt)
+
+        queued = await services.idempotency.run_once(request, caller, key, queue_once)
+        return handlers.queued_location(queued)
 
     async def once(attempt: Attempt) -> Answer:
         return await handlers.add_note(services, caller, emr, posted, patient, version, key, attempt)

@@ -82,6 +82,11 @@ def validated(kind: type[M], value: Mapping[str, Any]) -> M:
         ) from None
 
 
+def is_async(prefer: str | None) -> bool:
+    """Whether a Prefer header (RFC 7240) asks for 202 and an answer later."""
+    return "respond-async" in {part.partition(";")[0].strip().lower() for part in (prefer or "").split(",")}
+
+
 def expected_version(if_match: str | None) -> int | None:
     """The version that an If-Match header means; None for any. Raises Problem MALFORMED_REQUEST."""
     if if_match is None or if_match.strip() == "*":

@@ -15,6 +15,7 @@ from emr_common.idempotency import Idempotency
 from emr_common.ledger import Ledger
 from emr_common.own_keys import OwnKeys
 from emr_common.positions import Positions
+from emr_common.queued_notes import QueuedNotes
 from emr_common.readiness import Readiness
 from emr_common.sealing import SealingPrivateKey, WrappingKey
 from emr_common.settings import SettingsInvalid
@@ -27,6 +28,7 @@ from emr_records.history import HistoryStore
 from emr_records.imports import ImportWorker
 from emr_records.locks import AdvisoryLocks
 from emr_records.notes import KnownEmrs, NoteIds, NoteWriter
+from emr_records.queue import QueueWorker
 from emr_records.readable.process import Typesetter
 from emr_records.searching import SearchStore
 from emr_records.settings import RecordsSettings
@@ -53,6 +55,8 @@ class Services:
     typesetter: Typesetter
     imports: ImportStore
     import_worker: ImportWorker
+    queued_notes: QueuedNotes
+    queue_worker: QueueWorker
     disclosures: Disclosures
     identifier_systems: tuple[str, ...]
     identifier_key: bytes | None
@@ -66,7 +70,7 @@ async def bootstrap(settings: RecordsSettings) -> AsyncIterator[Services]:
 
 @asynccontextmanager
 async def services(settings: RecordsSettings, base: Foundation) -> AsyncIterator[Services]:
-    """What this service has on its foundation. Imports are worked on until it is left."""
+    """What this service has on its foundation. Imports and queued notes are worked on until it is left."""
     note_ids = NoteIds(_secret_key(settings.pseudonym.key_file))
     private_key = _private_key(settings)
     wrapping = WrappingKey.from_file(settings.sealing.wrapping_keyset_file)
@@ -76,7 +80,9 @@ async def services(settings: RecordsSettings, base: Foundation) -> AsyncIterator
         writer = NoteWriter(content, locks, note_ids, known_emrs)
         imports = ImportStore(base.engine)
         worker = ImportWorker(imports, content, writer, base.wallet, locks)
-        async with worker.running():
+        queued = QueuedNotes(base.engine)
+        queue = QueueWorker(queued, content, writer, base.wallet, locks)
+        async with worker.running(), queue.running():
             yield Services(
                 ledger=base.ledger,
                 authenticator=base.authenticator,
@@ -94,6 +100,8 @@ async def services(settings: RecordsSettings, base: Foundation) -> AsyncIterator
                 typesetter=Typesetter(),
                 imports=imports,
                 import_worker=worker,
+                queued_notes=queued,
+                queue_worker=queue,
                 disclosures=Disclosures(base.ledger, private_key),
                 identifier_systems=settings.pseudonym.identifier_systems,
                 identifier_key=_identifier_key(settings),

@@ -9,6 +9,7 @@ import orjson
 from emr_common.contents import content_problems
 from emr_common.idempotency import Answer, Attempt
 from emr_common.problems import Problem
+from emr_common.queued_notes import QueuedNote
 from emr_common.wallet import Caller
 from emr_model.clinical.canonical import JsonObject
 from emr_model.clinical.errors import IdentifierMissing
@@ -26,6 +27,7 @@ from emr_records.bootstrap import Services
 from emr_records.disclosures import OpenedSnapshot
 from emr_records.imports import remarks, seal_bundle
 from emr_records.notes import require_note, require_same_patient, typed_content
+from emr_records.queue import seal_queued
 from emr_records.readable.document import Access, document
 from emr_records.schemas import AmendmentIn, SearchIn
 from emr_records.store import ImportJob, ImportResult
@@ -97,6 +99,41 @@ async def add_note(
     added = await services.writer.add(caller, emr_id, note_id, note, expected_version=expected_version, attempt=attempt)
     answer = {"emrId": emr_id, "noteId": added.note_id, "version": added.version}
     return Answer(200, answer) if added.committed is None else Answer(201, {**answer, **added.committed.ids()})
+
+
+async def queue_note(
+    services: Services,
+    caller: Caller,
+    emr_id: str,
+    posted: PostedNote,
+    patient: JsonObject | None,
+    expected_version: int | None,
+    idempotency_key: str,
+    attempt: Attempt,
+) -> Answer:
+    """Keeps the note sealed and leaves it to the worker, which adds it as soon as every hospital is there."""
+    if caller.held_signer is None:
+        raise Problem(Code.SIGNATURE_NEEDED, "whoever keeps the key cannot leave signing to this service")
+    note_id, note = await identified_note(services, caller, caller, emr_id, posted, patient, idempotency_key)
+    ticket = attempt.earlier_ids.get("ticket") or secrets.token_hex(32)
+    ids = {"ticket": ticket, "emrId": emr_id, "noteId": note_id}
+    await attempt.remember(ids)
+    with content_problems():
+        key = await services.content.emr_keys.get(emr_id)
+    sealed = seal_queued(key, ticket, emr_id, note.content)
+    await services.queued_notes.add(
+        QueuedNote(ticket, emr_id, caller.enrolment_id, note_id, note.kind.value, expected_version, sealed)
+    )
+    services.queue_worker.wake_up()
+    return Answer(200, ids)  # kept as settled: a kept 202 would be a transaction whose outcome is unknown
+
+
+def queued_location(response: Response) -> Response:
+    """202 and where to ask, for a note that waits or waited."""
+    response.status_code = 202
+    response.headers["Location"] = f"/v1/transactions/{orjson.loads(response.body)['ticket']}"
+    response.headers["Preference-Applied"] = "respond-async"
+    return response
 
 
 async def identified_note(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from emr_common.calls import Call
 from emr_common.contents import content_problems
-from emr_common.idempotency import Attempt
-from emr_common.ledger import Committed
+from emr_common.ledger import Committed, Journal
 from emr_common.problems import Problem
 from emr_common.wallet import Caller
 from emr_model.clinical.canonical import JsonObject, parse_object
@@ -37,6 +37,12 @@ RACES = frozenset({Code.CONFLICT, Code.VERSION_CONFLICT})
 """Another writer came first: a new proposal, at the version that there is now, may go through."""
 
 EMRS_KNOWN = 4096
+
+
+class NoteJournal(Journal, Protocol):
+    """An ``Attempt``, or whoever else keeps what a note will be answered with."""
+
+    def plan(self, ids: Mapping[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,7 @@ class NoteWriter:
         note: NoteContent,
         *,
         expected_version: int | None = None,
-        attempt: Attempt | None = None,
+        attempt: NoteJournal | None = None,
     ) -> NoteAdded:
         """Adds a note at the current version, or at ``expected_version`` only (VERSION_CONFLICT otherwise).
 
@@ -136,7 +142,7 @@ class NoteWriter:
         raise AssertionError("the last pause is None")
 
     async def _propose(
-        self, caller: Caller, emr_id: str, note_id: str, note: NoteContent, version: int, attempt: Attempt | None
+        self, caller: Caller, emr_id: str, note_id: str, note: NoteContent, version: int, attempt: NoteJournal | None
     ) -> NoteAdded:
         call = await self.call(emr_id, note_id, note, version)
         if attempt is not None:

@@ -63,6 +63,14 @@ class NoteAddedOut(Body):
     block: int | None = None
 
 
+class NoteQueuedOut(Body):
+    """``GET /v1/transactions/{ticket}`` tells where it stands."""
+
+    ticket: str = Field(pattern="^[0-9a-f]{64}$")
+    emr_id: LedgerId
+    note_id: LedgerId
+
+
 class NoteOut(Body):
     """A note as the ledger has it, opened. ``commitment`` is SHA-256(salt ‖ content), ``salt`` in base64."""
 
