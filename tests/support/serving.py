@@ -41,11 +41,15 @@ class Services:
     readiness: Readiness
     authenticator: NamesAreTokens
 
+    def leave(self):
+        leaving.set()
+
 @asynccontextmanager
 async def bootstrap():
     yield Services(Readiness({}), NamesAreTokens())
     Path(sys.argv[1]).write_text("closed")
 
+leaving = asyncio.Event()
 router = APIRouter(route_class=JsonRoute)
 
 @router.post("/slow")
@@ -60,7 +64,7 @@ async def large() -> PlainTextResponse:
 @router.get("/events")
 async def events() -> StreamingResponse:
     async def for_ever():
-        while True:
+        while not leaving.is_set():
             yield b": nothing new\\n\\n"
             await asyncio.sleep(0.1)
     return StreamingResponse(for_ever(), media_type="text/event-stream")

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import FrameType
 from typing import Protocol
 
 import structlog
@@ -135,10 +136,19 @@ def run(app: FastAPI, settings: Settings) -> None:
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)  # uvicorn gives the signal back once it has drained
-    server = uvicorn.Server(config)
+    server = _Server(config)
     server.run()
     if not server.started:
         sys.exit(1)
+
+
+class _Server(uvicorn.Server):
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Services that have a ``leave`` end what would go on without end, such as streams of events."""
+        leave = getattr(getattr(self.config.app.state, "services", None), "leave", None)  # type: ignore[union-attr]
+        if leave is not None:
+            leave()
+        super().handle_exit(sig, frame)
 
 
 def _leave(*_: object) -> None:

@@ -33,6 +33,17 @@ async def test_a_request_under_way_is_finished_before_the_end(server: Server) ->
     assert server.closed.read_text() == "closed"
 
 
+async def test_a_stream_without_end_comes_to_one_when_the_process_is_to_end(server: Server) -> None:
+    client = httpx.AsyncClient(base_url=server.url, headers=TOKEN)
+    async with client, client.stream("GET", "/v1/events") as one:
+        chunks = one.aiter_raw()
+        await anext(chunks)
+        server.process.send_signal(signal.SIGTERM)
+        async for _ in chunks:  # a stream that was cut off raises RemoteProtocolError
+            pass
+    assert await server.ended() == 0
+
+
 async def test_who_sends_too_much_gets_to_see_the_answer(server: Server) -> None:
     async with httpx.AsyncClient(base_url=server.url, headers=TOKEN) as client:
         answer = await client.post("/v1/slow", json={"x" * 6_000_000: 1.0})
