@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 
@@ -37,6 +38,8 @@ MODULES = {
     "indexer": "emr_indexer",
 }
 Say = Callable[[str], None]
+TELEMETRY = "EMR_TELEMETRY__OTLP_ENDPOINT"
+"""Taken from the environment of whoever starts the system."""
 SCALABLE = ("registration", "records", "consent", "indexer")
 
 
@@ -102,6 +105,8 @@ def environment_of(home: Home, organization: Organization, ports: Ports, service
         "EMR_DATABASE__URL_FILE": str(home.secret(organization.name, "database-url")),
         "EMR_LOG__FORMAT": "json",
     }
+    if collector := os.environ.get(TELEMETRY):
+        settings[TELEMETRY] = collector
     if service in {"registration", "records", "consent", "indexer"}:
         settings |= _for_callers(home, organization, ports)
     if service in {"registration", "records", "consent", "sharer", "projector"}:

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaProducer
@@ -231,8 +232,13 @@ async def _other_files(stack: Stack, _: Told) -> Contents:
     return sinks.other_files(stack)
 
 
+async def _traces(stack: Stack, _: Told) -> Contents:
+    return stack.collector.contents
+
+
 SINKS: dict[str, Sink] = {
     "logs": _logs,
+    "traces": _traces,
     "topics": _topics,
     "answers": _answers,
     "A's ledger folder": _ledger_of_a,
@@ -251,7 +257,7 @@ async def test_no_clinical_content_is_found_in(stack: Stack, told: Told, sink: s
     assert told.search.in_all(contents) == []
 
 
-@pytest.mark.parametrize("sink", ["logs", "topics", "answers", "A's tables", "B's tables"])
+@pytest.mark.parametrize("sink", ["logs", "traces", "topics", "answers", "A's tables", "B's tables"])
 async def test_no_token_is_found_in(stack: Stack, told: Told, sink: str) -> None:
     contents = await SINKS[sink](stack, told)
     assert [where for where, content in contents for token in told.tokens if token.encode() in content] == []
@@ -352,8 +358,16 @@ async def _in_another_file(stack: Stack, _: Told, content: bytes) -> AsyncIterat
         path.unlink()
 
 
+@asynccontextmanager
+async def _in_a_trace(stack: Stack, _: Told, content: bytes) -> AsyncIterator[None]:
+    async with httpx.AsyncClient(trust_env=False) as http:
+        await http.post(f"{stack.collector.url}/planted", content=content)
+    yield
+
+
 PLANTS: dict[str, Plant] = {
     "logs": _in_logs,
+    "traces": _in_a_trace,
     "topics": _in_a_topic,
     "answers": _in_an_answer,
     "A's ledger folder": _in_a_ledger("HospitalA"),

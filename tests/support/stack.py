@@ -21,9 +21,11 @@ from typing import Any
 
 import asyncpg
 import httpx
+import pytest
 from emr_deploy.bundles import PatientBundle, make_histories
 from emr_deploy.callers import Answer, Callers
 from emr_deploy.process import Process
+from emr_deploy.programs import TELEMETRY
 from emr_deploy.readiness import Readiness
 from emr_deploy.status import as_of
 from emr_deploy.system import System
@@ -33,6 +35,7 @@ from emr_network.home import Home
 from emr_network.organizations import settle
 from emr_network.topology import Ledger, Organization
 from hlf.identity import SigningIdentity
+from support.otlp import OtlpReceiver, otlp_receiver
 
 WAIT_SECONDS = 30.0
 POLL_SECONDS = 0.05
@@ -53,8 +56,9 @@ class Actor:
 class Stack:
     """The running system. `a` and `b` are the hospitals' short names."""
 
-    def __init__(self, system: System, callers: Callers) -> None:
+    def __init__(self, system: System, callers: Callers, collector: OtlpReceiver) -> None:
         self.system = system
+        self.collector = collector
         self.home = system.home
         self.ledger = system.topology.ledger
         self._callers = callers
@@ -275,10 +279,12 @@ async def running_stack(root: Path, ledger: Ledger = "devnet") -> AsyncIterator[
     lines: list[str] = []
     system = System(Home(root), lines.append)
     system.prepare(free_ports=True, ledger=ledger)
-    try:
-        await system.up()
-        async with Callers(system.home, system.ports) as callers:
-            yield Stack(system, callers)
-    finally:
-        (root / "start.json").write_text(json.dumps(lines, indent=1), encoding="utf-8")
-        await asyncio.to_thread(system.down)
+    with otlp_receiver() as collector, pytest.MonkeyPatch.context() as environment:
+        environment.setenv(TELEMETRY, collector.url)
+        try:
+            await system.up()
+            async with Callers(system.home, system.ports) as callers:
+                yield Stack(system, callers, collector)
+        finally:
+            (root / "start.json").write_text(json.dumps(lines, indent=1), encoding="utf-8")
+            await asyncio.to_thread(system.down)

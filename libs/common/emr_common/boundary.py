@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import structlog
 from emr_model.ledger.codes import Code
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from emr_common import telemetry
+from emr_common import telemetry, tracing
 from emr_common.problems import Problem
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 PREFIX = "/v1"
 UNROUTED = "(none)"
@@ -34,11 +38,19 @@ class Boundary:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(scope, send, telemetry.begin_request(Headers(scope=scope).get("x-request-id")))
+        headers = Headers(scope=scope)
+        exchange = _Exchange(scope, send, telemetry.begin_request(headers.get("x-request-id")))
         self._in_progress += 1
         telemetry.REQUESTS_IN_PROGRESS.set(self._in_progress)
         try:
-            await self._answer(scope, receive, exchange)
+            with tracing.span(
+                _known_method(scope["method"]), "server", parent=headers.get(tracing.TRACEPARENT)
+            ) as opened:
+                try:
+                    await self._answer(scope, receive, exchange)
+                finally:
+                    if opened is not None:
+                        exchange.describe(opened)
         finally:
             self._in_progress -= 1
             telemetry.REQUESTS_IN_PROGRESS.set(self._in_progress)
@@ -71,13 +83,24 @@ class _Exchange:
             headers.setdefault("Cache-Control", "no-store")
         await self._send(message)
 
+    def describe(self, span: Span) -> None:
+        route, method = template_of(self._scope), _known_method(self._scope["method"])
+        span.update_name(f"{method} {route}")
+        span.set_attributes({"http.request.method": method, "http.route": route})
+        span.set_attribute("http.response.status_code", self.status or 0)
+        span.set_attribute("careledger.request_id", self._request_id)
+
     def finish(self) -> None:
         route = template_of(self._scope)
         seconds = time.perf_counter() - self._started
         method, status = _known_method(self._scope["method"]), str(self.status or "aborted")
         telemetry.REQUEST_SECONDS.labels(method, route, status).observe(seconds)
         if route not in OPERATIONS:
-            log.info("request", method=method, route=route, status=status, milliseconds=round(seconds * 1000, 1))
+            transaction_id = telemetry.noted_transaction()
+            more = {} if transaction_id is None else {"transaction_id": transaction_id}
+            log.info(
+                "request", method=method, route=route, status=status, milliseconds=round(seconds * 1000, 1), **more
+            )
 
 
 def template_of(scope: Scope) -> str:

@@ -15,6 +15,7 @@ from hlf.gateway import Endpoint, Gateway
 from hlf.identity import SigningIdentity
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from emr_common import tracing
 from emr_common.access_log import AccessLog
 from emr_common.auth import Authenticator
 from emr_common.idempotency import Idempotency
@@ -77,6 +78,7 @@ async def database(settings: Settings) -> AsyncIterator[AsyncEngine]:
     """The hospital's Postgres; connections are opened when first needed."""
     assert settings.database is not None
     engine = engines.create(read_secret(settings.database.url_file), settings.database.pool_size)
+    tracing.watch(engine)
     try:
         yield engine
     finally:

@@ -18,7 +18,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from emr_common import openapi, problems, telemetry
+from emr_common import openapi, problems, telemetry, tracing
 from emr_common.admission import Admission
 from emr_common.boundary import PREFIX, Boundary
 from emr_common.connections import BoundedProtocol
@@ -119,6 +119,7 @@ def run(app: FastAPI, settings: Settings) -> None:
     start.
     """
     telemetry.configure_logging(settings.log)
+    tracing.start(settings, app.title.removeprefix("CareLedger "))
     config = uvicorn.Config(
         app,
         host=settings.http.host,
@@ -137,7 +138,10 @@ def run(app: FastAPI, settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)  # uvicorn gives the signal back once it has drained
     server = _Server(config)
-    server.run()
+    try:
+        server.run()
+    finally:
+        tracing.stop()
     if not server.started:
         sys.exit(1)
 

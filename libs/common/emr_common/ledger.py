@@ -21,7 +21,7 @@ from hlf.evidence import collect
 from hlf.gateway import Gateway, Proposal, Transaction
 from hlf.identity import Creator, Signer
 
-from emr_common import problems, telemetry
+from emr_common import problems, telemetry, tracing
 from emr_common.calls import Argument, Call
 from emr_common.endorsers import EndorserChoice
 from emr_common.problems import OutcomePending, Problem
@@ -227,6 +227,7 @@ class Ledger:
 
     async def _announce(self, transaction: Transaction, name: str, function: Function, journal: Journal | None) -> None:
         """What must be durable before anything is submitted."""
+        telemetry.note_transaction(transaction.transaction_id)
         begun = self._transactions.begin(transaction.transaction_id, name, function.wire_name)
         if journal is None:
             await begun
@@ -243,7 +244,7 @@ class Ledger:
 
     async def _settled(self, transaction: Transaction, function: Function, wait_seconds: float | None) -> Commit:
         timeout = self._settings.commit_timeout_seconds if wait_seconds is None else wait_seconds
-        async with _measured(function, "commit"):
+        async with _measured(function, "commit", transaction.transaction_id):
             try:
                 return await self._tracker.settle(transaction, timeout_seconds=timeout)
             except TransactionInvalid as error:
@@ -317,11 +318,15 @@ def _texts(arguments: Sequence[Argument]) -> list[str | bytes]:
 
 
 @asynccontextmanager
-async def _measured(function: Function, step: str) -> AsyncIterator[None]:
-    """Times a step and turns the client's errors into what the caller is told."""
+async def _measured(function: Function, step: str, transaction_id: str | None = None) -> AsyncIterator[None]:
+    """Times a step, traces it, and turns the client's errors into what the caller is told."""
     started, outcome = time.perf_counter(), "failed"
+    attributes = {"careledger.function": function.wire_name}
+    if transaction_id is not None:
+        attributes["careledger.transaction_id"] = transaction_id
     try:
-        yield
+        with tracing.span(f"ledger {step}", "client", attributes):
+            yield
         outcome = "ok"
     except HlfError as error:
         raise problems.from_ledger_error(error) from error

@@ -10,6 +10,7 @@ import logging
 import re
 import secrets
 import sys
+from contextvars import ContextVar
 from typing import Any
 
 import structlog
@@ -19,6 +20,9 @@ from structlog.contextvars import bind_contextvars, clear_contextvars, get_conte
 from emr_common.settings import LogSettings
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+
+_transactions: ContextVar[list[str] | None] = ContextVar("transactions", default=None)
+"""Of the request: one list for it and all tasks that it starts."""
 
 REQUEST_SECONDS = Histogram(
     "emr_http_request_seconds",
@@ -66,6 +70,7 @@ def configure_logging(settings: LogSettings) -> None:
     logging.raiseExceptions = False  # else a line that cannot be written is shown with all that it was about
     for chatty in ("httpx", "httpcore", "uvicorn.access"):  # they log whole URLs
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("opentelemetry").setLevel(logging.ERROR)  # a collector that is away is no news each second
 
 
 def describe_failure(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -103,7 +108,21 @@ def begin_request(given: str | None) -> str:
     clear_contextvars()
     request = given if given is not None and REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
     bind_contextvars(request_id=request)
+    _transactions.set([])
     return request
+
+
+def note_transaction(transaction_id: str) -> None:
+    """Has the line that is logged of the request name the transaction that it led to."""
+    noted = _transactions.get()
+    if noted is not None:
+        noted[:] = [transaction_id]
+
+
+def noted_transaction() -> str | None:
+    """The last transaction of the request that this task answers."""
+    noted = _transactions.get()
+    return noted[-1] if noted else None
 
 
 def request_id() -> str | None:

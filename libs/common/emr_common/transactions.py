@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from emr_common import tracing
 from emr_common.queued_notes import QueuedNotes
 
 VALID = "VALID"
@@ -74,7 +75,8 @@ class TransactionStore:
 
     async def begin(self, transaction_id: str, caller: str, function: str) -> None:
         """Durable when it returns."""
-        row = {"transaction_id": transaction_id, "caller": caller, "function": function, "state": PENDING}
+        row: dict[str, Any] = {"transaction_id": transaction_id, "caller": caller, "function": function}
+        row |= {"state": PENDING, "traceparent": tracing.traceparent()}
         async with self._engine.begin() as connection:
             await connection.execute(insert(transaction).values(row).on_conflict_do_nothing())
 

@@ -101,6 +101,9 @@ transaction = sa.Table(
     optional("block", sa.BigInteger(), "Number of the block it stands in"),
     required("created_at", Timestamp, "When it was about to be submitted", default="now()"),
     optional("settled_at", Timestamp, "When its outcome was known"),
+    optional(
+        "traceparent", sa.Text(), "W3C trace context of the request that it belongs to; null while traces are off"
+    ),
     sa.CheckConstraint("state in ('pending', 'committed', 'invalid')", name="state"),
     schema=SCHEMA,
     comment="Transactions submitted by this hospital's services",

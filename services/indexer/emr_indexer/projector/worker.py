@@ -19,6 +19,7 @@ from emr_common.settings import KafkaSettings
 from emr_model.ledger.events import MAX_RECORD_BYTES
 
 from emr_indexer.projector.projector import Record
+from emr_indexer.projector.traces import traced_batch
 
 BATCH_MESSAGES = 200
 BATCH_SECONDS = 0.02
@@ -67,7 +68,8 @@ class Worker:
     def _declare(self, name: str, topic: str, handle: OnRecords) -> None:
         async def agent(stream: Any) -> None:
             async for events in stream.noack_take(BATCH_MESSAGES, within=BATCH_SECONDS):
-                await self._handle(handle, stream, events)
+                with traced_batch(f"process {topic}", [each.message.headers for each in events]):
+                    await self._handle(handle, stream, events)
 
         raw = self._app.topic(topic, value_type=bytes, value_serializer="raw", key_type=bytes, key_serializer="raw")
         self._app.agent(raw, name=name)(agent)

@@ -22,6 +22,7 @@ from emr_indexer.relay.facts import BlockReader
 from emr_indexer.relay.late import FetchBlock, LateContents
 from emr_indexer.relay.resume import last_relayed
 from emr_indexer.relay.stages import BlockSource, Stages
+from emr_indexer.relay.traces import Traces
 
 PASSING = (HlfError, KafkaError, SQLAlchemyError, LeadershipLost, OSError, TimeoutError)
 """What ends by itself when a peer, Kafka or Postgres is back."""
@@ -88,7 +89,7 @@ class Relay:
         metrics.BLOCK.set(checkpoint.block_number if checkpoint else -1)
         async with producer(kafka.bootstrap_servers) as client, asyncio.TaskGroup() as group:
             group.create_task(leadership.watch())
-            stages = Stages(self._blocks, self._reader, client, kafka.topics, self._late.expect)
+            stages = Stages(self._blocks, self._reader, client, kafka.topics, self._late.expect, Traces(self._engine))
             group.create_task(stages.run(checkpoint))
             group.create_task(self._late.run(client))
             self.state = RelayState.RELAYING

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Queue
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from aiokafka import AIOKafkaProducer
@@ -17,6 +18,7 @@ from hlf.blocks import Block, Checkpoint
 from emr_indexer.relay import metrics
 from emr_indexer.relay.batches import send_in_order
 from emr_indexer.relay.facts import BlockFacts, BlockReader
+from emr_indexer.relay.traces import Traces
 
 QUEUED_BLOCKS = 32
 
@@ -36,6 +38,7 @@ class Stages:
         producer: AIOKafkaProducer,
         topics: Topics,
         on_missing_contents: Callable[[int], None] = lambda _: None,
+        traces: Traces | None = None,
     ) -> None:
         """``on_missing_contents`` hears of blocks of which the peer did not hold everything."""
         self._on_missing_contents = on_missing_contents
@@ -43,6 +46,7 @@ class Stages:
         self._reader = reader
         self._producer = producer
         self._topics = topics
+        self._traces = traces
 
     async def run(self, checkpoint: Checkpoint | None) -> None:
         blocks: Queue[Block] = Queue(QUEUED_BLOCKS)
@@ -71,7 +75,9 @@ class Stages:
             waiting = await _take_all(incoming_facts)
             messages = [message for facts in waiting for message in facts.messages]
             letters = [letter for facts in waiting for letter in facts.dead_letters]
-            await send_in_order(self._producer, self._topics, messages)
+            ids = {event.transaction_id for facts in waiting for event in facts.events}
+            async with _carried(self._traces, self._topics.events, ids) as traceparents:
+                await send_in_order(self._producer, self._topics, messages, traceparents)
             for letter in letters:
                 await self._producer.send_and_wait(self._topics.dead_letters, encode(letter), letter.id.encode(), 0)
             await self._acknowledge(waiting)
@@ -84,6 +90,15 @@ class Stages:
             _count(facts)
             if facts.missing_contents:
                 self._on_missing_contents(facts.mark.block)
+
+
+@asynccontextmanager
+async def _carried(traces: Traces | None, topic: str, transaction_ids: set[str]) -> AsyncIterator[Mapping[str, str]]:
+    if traces is None:
+        yield {}
+        return
+    async with traces.publishing(topic, transaction_ids) as traceparents:
+        yield traceparents
 
 
 async def _take_all(queue: Queue[T]) -> list[T]:
