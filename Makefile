@@ -8,7 +8,7 @@ PACKAGES := libs/hlf libs/model libs/readmodel libs/common chaincode network net
             services/registration services/records services/consent services/indexer deploy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format test demo up down status bench bench-reads conformance fuzz crash dictionary lock clean
+.PHONY: help setup lint format test demo up down status bench bench-reads conformance fuzz crash dictionary api-fuzz lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -59,6 +59,9 @@ crash: setup  ## CRASH_ROUNDS (200) of kill -9 under load, of devnet and then of
 
 dictionary: setup  ## write docs/data-dictionary.md anew from the schema's comments
 	WRITE_DICTIONARY=1 $(BIN)/pytest -q tests/unit/readmodel/test_dictionary.py
+
+api-fuzz: setup  ## API_FUZZ_EXAMPLES (200) generated requests to each operation of every service
+	API_FUZZ_EXAMPLES=$${API_FUZZ_EXAMPLES:-200} $(BIN)/pytest tests/security/test_api_fuzz.py $(PYTEST_ARGS)
 
 lock: setup  ## write requirements.lock anew from the packages' ranges
 	$(BIN)/uv export -q --all-packages --no-emit-workspace --no-header --no-annotate -o requirements.lock
