@@ -69,7 +69,14 @@ async def test_the_log_line_of_a_write_names_request_and_transaction(stack: Stac
     answer = await stack.call(
         cast.physician, "records", "POST", path, {"text": "Seen."}, headers={"X-Request-Id": request_id}
     )
-    lines = [json.loads(line) for line in stack.log("records-a").read_text().splitlines() if request_id in line]
-    (line,) = [one for one in lines if one["event"] == "request"]
+    found: list[dict[str, str]] = []
+
+    async def is_logged() -> bool:
+        lines = [json.loads(line) for line in stack.log("records-a").read_text().splitlines() if request_id in line]
+        found[:] = [one for one in lines if one["event"] == "request"]
+        return bool(found)
+
+    await stack.until(is_logged, "the request is logged")
+    (line,) = found
     assert line["transaction_id"] == answer.body["transactionId"]
     assert line["route"] == "/v1/emrs/{emr}/notes"

@@ -20,6 +20,7 @@ from emr_deploy.readiness import Readiness
 from emr_deploy.system import System
 from emr_network.home import TOPOLOGY, Home
 from emr_network.topology import load
+from support.otlp import OtlpReceiver
 from support.stack import Actor, Stack
 
 SERVICES = ("registration", "records")
@@ -90,7 +91,7 @@ async def administered(root: Path, *, hospitals: int = 3, orderers: int = 3) -> 
     try:
         await _start(system)
         async with Callers(system.home, system.ports) as callers:
-            yield Administered(system, callers)
+            yield Administered(system, callers, OtlpReceiver(""))
     finally:
         await asyncio.to_thread(system.down)
 

@@ -24,10 +24,11 @@ ABSENT_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Membership:
-    """The hospitals that can endorse, and how many of them a write needs."""
+    """The hospitals that can endorse, how many of them a write needs, and all that there are."""
 
     msp_ids: frozenset[str]
     needed: int
+    known: frozenset[str]
 
 
 class EndorserChoice:
@@ -46,8 +47,11 @@ class EndorserChoice:
         """MSP ids, the own one first."""
         if function.spec.endorsers is not Endorsers.ALL:
             return (self._service.msp_id,)
-        membership = await self._membership()
-        required = self._required(function, arguments)
+        membership, required = await self._membership(), self._required(function, arguments)
+        if required - membership.known and time.monotonic() - self._known_at > ABSENT_SECONDS:
+            self.look_again()
+            membership = await self._membership()
+        required &= membership.known | {self._service.msp_id}  # of one that nobody knows the contract says so
         absent = {msp_id for msp_id, until in self._absent.items() if until > time.monotonic()} - required
         present = membership.msp_ids - absent
         chosen = (present if len(present) >= membership.needed else membership.msp_ids) | required
@@ -90,10 +94,11 @@ class EndorserChoice:
     async def _read(self) -> Membership:
         committed = await Lifecycle(self._gateway, self._service, self._channel).committed(self._chaincode)
         if committed is None:  # then no peer has the contract, and the endorsement will say so
-            return Membership(frozenset({self._service.msp_id}), 1)
+            own = frozenset({self._service.msp_id})
+            return Membership(own, 1, own)
         policy = committed.definition.policy
         if isinstance(policy, bytes):
             named = frozenset(policies.members(policy))
-            return Membership(named, len(named))
+            return Membership(named, len(named), named)
         approved = frozenset(msp_id for msp_id, is_approved in committed.approvals.items() if is_approved)
-        return Membership(approved, len(committed.approvals) // 2 + 1)
+        return Membership(approved, len(committed.approvals) // 2 + 1, frozenset(committed.approvals))
