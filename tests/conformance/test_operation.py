@@ -17,6 +17,7 @@ from hlf.commits import CommitTracker
 from hlf.errors import HlfError
 from hlf.gateway import Gateway, Timeouts
 from hlf.identity import SigningIdentity
+from hlf_devnet.data_format import FORMAT
 from support import raw_calls as raw
 from support.devnet import Devnet, free_address, new_devnet, running_devnet
 from support.transactions import Client
@@ -131,7 +132,10 @@ def test_a_wrong_configuration_ends_devnet_with_one_line_that_names_the_field(
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"FORMAT": "2\n"}, "its format is '2', and this devnet reads and writes format 1 only"),
+        (
+            {"FORMAT": f"{FORMAT + 1}\n"},
+            f"its format is '{FORMAT + 1}', and this devnet reads and writes format {FORMAT} only",
+        ),
         ({"FORMAT": ""}, "its format is ''"),
         ({"something": "else"}, "it holds files and no format number"),
     ],

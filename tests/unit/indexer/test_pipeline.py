@@ -255,6 +255,17 @@ async def test_a_projector_that_was_stopped_catches_up(ledger: Ledger, settings:
     assert len(await rows(ledger.hospital.database, care.note)) == 4
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.1, 0.2, 0.3, 0.35, 0.5])
+async def test_a_projector_that_is_stopped_while_it_starts_ends(
+    ledger: Ledger, settings: KafkaSettings, seconds: float
+) -> None:
+    projecting = asyncio.create_task(projector(ledger, settings).run())
+    await asyncio.sleep(seconds)
+    projecting.cancel()
+    ended, _ = await asyncio.wait([projecting], timeout=60)
+    assert ended
+
+
 async def test_what_was_parked_is_applied_in_order_at_the_next_start(
     ledger: Ledger, settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

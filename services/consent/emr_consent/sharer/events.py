@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import faust
 import structlog
+from emr_common import streams
 from emr_common.settings import KafkaSettings
 from emr_model.ledger.codec import ValueMalformed
 from emr_model.ledger.events import LedgerEvent, decode
@@ -31,11 +32,8 @@ class Wakeups:
     async def running(self) -> AsyncIterator[Self]:
         with tempfile.TemporaryDirectory(prefix="emr-sharer-") as folder:  # faust wants one; nothing is kept in it
             self._app = self._stream(folder)
-            await self._app.start()
-            try:
+            async with streams.running(self._app):
                 yield self
-            finally:
-                await self._app.stop()
 
     async def is_consuming(self) -> bool:
         return bool(self._app.started and self._app.consumer.assignment())

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import faust
+from emr_common import streams
 from emr_common.settings import KafkaSettings
 from emr_model.ledger.events import MAX_RECORD_BYTES
 
@@ -58,12 +59,9 @@ class Worker:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        try:
-            await self._app.start()
-            yield
-        finally:
-            await self._app.stop()
-            self._folder.cleanup()
+        with self._folder:
+            async with streams.running(self._app):
+                yield
 
     def _declare(self, name: str, topic: str, handle: OnRecords) -> None:
         async def agent(stream: Any) -> None:
