@@ -25,10 +25,11 @@ def client_b(gateway_b: Gateway, somebody: SigningIdentity) -> Client:
 
 
 @pytest.fixture
-async def key(client: Client) -> str:
-    """Of a private value of hospital A, endorsed by both hospitals."""
+async def key(client: Client, client_b: Client) -> str:
+    """Of a private value of hospital A, endorsed by both hospitals and committed at both."""
     name = f"p-{secrets.token_hex(6)}"
-    await client.submit("put_both", COLLECTION, name, f"public-{name}", transient={"value": VALUE})
+    status = await client.submit("put_both", COLLECTION, name, f"public-{name}", transient={"value": VALUE})
+    await client_b.status(status.transaction_id)
     return name
 
 
