@@ -59,7 +59,8 @@ class Reference:
         self._private = {
             split_composite_key(one.key): one.value
             for one in transaction.private_writes
-            if one.collection == f"_implicit_org_{self._msp_id}" and not one.is_delete
+            if (one.namespace, one.collection) == (self._namespace, f"_implicit_org_{self._msp_id}")
+            and not one.is_delete
         }
         self._channel = transaction.channel
         self._counted = False

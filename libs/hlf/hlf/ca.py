@@ -17,6 +17,8 @@ from hlf.errors import CaError
 from hlf.identity import SigningIdentity
 
 _API = "/api/v1"
+KEEP_ALIVE_SECONDS = 2.0
+"""Less than servers keep an idle connection (5 s is common): no request is to meet the end of the one it is sent on."""
 
 
 class Registrar(Protocol):
@@ -79,7 +81,12 @@ class CaClient:
         self._ca_name = ca_name
         verify = ssl.create_default_context(cadata=tls_ca_pem.decode() if tls_ca_pem else None)
         self._http = httpx.AsyncClient(
-            base_url=url, verify=verify, timeout=timeout_seconds, trust_env=False, transport=transport
+            base_url=url,
+            verify=verify,
+            timeout=timeout_seconds,
+            limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS),
+            trust_env=False,
+            transport=transport,
         )
 
     async def __aenter__(self) -> Self:
