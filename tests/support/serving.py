@@ -20,9 +20,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 import sys
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from emr_common import connections, workload
+from emr_common.bodies import clinical_json
 from emr_common.http import create_app, run
 from emr_common.readiness import Readiness
 from emr_common.routing import JsonRoute
@@ -56,6 +57,10 @@ router = APIRouter(route_class=JsonRoute)
 async def slow(body: dict[str, float]) -> str:
     await asyncio.sleep(body["seconds"])
     return "finished"
+
+@router.post("/clinical")
+async def clinical(request: Request) -> int:
+    return len(await clinical_json(request))
 
 @router.get("/large")
 async def large() -> PlainTextResponse:

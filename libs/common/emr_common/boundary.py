@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 from emr_model.ledger.codes import Code
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from emr_common import telemetry, tracing
@@ -59,6 +60,8 @@ class Boundary:
     async def _answer(self, scope: Scope, receive: Receive, exchange: _Exchange) -> None:
         try:
             await self._app(scope, receive, exchange.send)
+        except ClientDisconnect:
+            return  # nobody is there to be told
         except Exception as error:
             log.error("request_failed", exc_info=error)
             if exchange.status is not None:

@@ -52,6 +52,21 @@ async def test_who_sends_too_much_gets_to_see_the_answer(server: Server) -> None
         assert (await client.get("/healthz")).status_code == 200
 
 
+async def test_who_leaves_in_the_middle_of_a_body_is_no_failure(server: Server) -> None:
+    _, writer = await server.connect()
+    head = "POST /v1/clinical HTTP/1.1\r\nhost: here\r\nauthorization: Bearer somebody\r\n"
+    writer.write(f'{head}content-type: application/json\r\ncontent-length: 100\r\n\r\n{{"half": '.encode())
+    await writer.drain()
+    await asyncio.sleep(0.3)
+    writer.close()
+    await writer.wait_closed()
+    async with asyncio.timeout(20):
+        while '"event": "request"' not in server.log:
+            await asyncio.sleep(0.05)
+    assert '"status": "aborted"' in server.log
+    assert "request_failed" not in server.log
+
+
 async def test_a_port_that_is_taken_is_a_failed_start(server: Server) -> None:
     command = [sys.executable, str(server.program), str(server.closed)]
     environment = {**os.environ, "EMR_ORG_MSP_ID": "HospitalA", "EMR_HTTP__PORT": str(server.port)}
