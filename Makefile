@@ -61,7 +61,7 @@ dictionary: setup  ## write docs/data-dictionary.md anew from the schema's comme
 	WRITE_DICTIONARY=1 $(BIN)/pytest -q tests/unit/readmodel/test_dictionary.py
 
 api-fuzz: setup  ## API_FUZZ_EXAMPLES (200) generated requests to each operation of every service
-	API_FUZZ_EXAMPLES=$${API_FUZZ_EXAMPLES:-200} $(BIN)/pytest tests/security/test_api_fuzz.py $(PYTEST_ARGS)
+	API_FUZZ_EXAMPLES=$${API_FUZZ_EXAMPLES:-200} $(BIN)/pytest -s tests/security/test_api_fuzz.py $(PYTEST_ARGS)
 
 lock: setup  ## write requirements.lock anew from the packages' ranges
 	$(BIN)/uv export -q --all-packages --no-emit-workspace --no-header --no-annotate -o requirements.lock

@@ -9,7 +9,7 @@ from typing import Any
 
 import requests
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -42,9 +42,10 @@ class Caller:
     path: Mapping[str, str]
 
 
-def fuzz(url: str, callers: Sequence[Caller], *, examples: int, but: Mapping[str, frozenset[str]]) -> int:
+def fuzz(url: str, callers: Sequence[Caller], *, examples: int, but: Mapping[str, frozenset[str]], chance: int) -> int:
     """Sends ``examples`` requests to every operation; how many that were. Raises AssertionError, or what schemathesis
     raises, at the first answer that is wrong. ``but`` are roles that must not call an operation: they would succeed.
+    The same ``chance`` and description make the same requests.
     """
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
     sent = 0
@@ -63,6 +64,7 @@ def fuzz(url: str, callers: Sequence[Caller], *, examples: int, but: Mapping[str
             )
         )
 
+        @seed(chance)
         @settings(
             max_examples=examples,
             deadline=None,
@@ -79,7 +81,7 @@ def fuzz(url: str, callers: Sequence[Caller], *, examples: int, but: Mapping[str
         try:
             send()
         except Exception as error:
-            error.add_note(f"while fuzzing {name}")
+            error.add_note(f"while fuzzing {name}, API_FUZZ_SEED={chance}")
             raise
     return sent
 
