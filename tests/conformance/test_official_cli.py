@@ -9,7 +9,7 @@ import pytest
 from emr_network.fabric.programs import Programs, ProgramsMissing
 from hlf.admin.packaging import ServiceAddress, package
 from hlf.certs import private_key_to_pem
-from hlf_devnet.channel_config import config_of
+from hlf.channel_config import config_of
 from support.devnet import MSP_IDS, ORDERER_MSP_ID, Devnet, free_address, write_identity
 
 Peer = Callable[..., Awaitable[tuple[int, str]]]

@@ -12,13 +12,14 @@ from fabric_protos.common import common_pb2
 from fabric_protos.peer import chaincode_pb2, proposal_pb2, proposal_response_pb2, transaction_pb2
 from google.protobuf import timestamp_pb2
 from hlf.certs import CertificateAuthority
+from hlf.channel_config import config_of
 from hlf.identity import SigningIdentity
 from hlf_devnet.block_cutter import BatchSettings
 from hlf_devnet.blockstore import data_hash
 from hlf_devnet.bundle import Bundles
 from hlf_devnet.definition_transaction import commit_definition
 from hlf_devnet.envelopes import proposal_hash
-from hlf_devnet.genesis import ChannelOrganization, ChannelSettings, config_of, genesis_block
+from hlf_devnet.genesis import ChannelOrganization, ChannelSettings, genesis_block
 from hlf_devnet.ledger import PeerLedger
 from hlf_devnet.lifecycle import ChaincodeDefinition
 from hlf_devnet.msp import MspRegistry

@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fabric_protos.common import common_pb2, configtx_pb2
-from fabric_protos.msp import msp_config_pb2, msp_principal_pb2
+from fabric_protos.common import common_pb2
+from fabric_protos.msp import msp_principal_pb2
 from fabric_protos.peer import proposal_response_pb2, transaction_pb2
 from google.protobuf.message import DecodeError
 
 from hlf.blocks import Block, BlockTransaction, decode_block
+from hlf.channel_config import config_of, last_config_number, members, section
 from hlf.crypto import sha256
 from hlf.gateway import Gateway
 from hlf.identity import Identity, Signer
@@ -59,12 +60,12 @@ async def collect(gateway: Gateway, signer: Signer, channel: str, transaction_id
 
     block = await query("GetBlockByTxID", transaction_id)
     configurations: list[bytes] = []
-    number = last_configuration(decode(block))
+    number = last_config_number(decode(block).message)
     while True:
         configurations.insert(0, await query("GetBlockByNumber", str(number)))
         if number == 0:
             return Evidence(tuple(configurations), block)
-        number = last_configuration(decode(await query("GetBlockByNumber", str(number - 1))))
+        number = last_config_number(decode(await query("GetBlockByNumber", str(number - 1))).message)
 
 
 async def genesis_hash(gateway: Gateway, signer: Signer, channel: str) -> bytes:
@@ -90,21 +91,12 @@ def decode(serialized: bytes) -> Block:
         raise ValueError("not a block") from error
 
 
-def last_configuration(block: Block) -> int:
-    """The number of the block whose configuration was in force (`protoutil.GetLastConfigIndexFromBlock`); orderers
-    sign it with the block. ValueError if the block does not say."""
-    metadata = common_pb2.Metadata.FromString(block.message.metadata.metadata[common_pb2.SIGNATURES])
-    if block.number and not metadata.value:
-        raise ValueError(f"block {block.number} does not say which configuration was in force")
-    return int(common_pb2.OrdererBlockMetadata.FromString(metadata.value).last_config.index)
-
-
 def _prove(evidence: Evidence, trusted_genesis_hash: bytes, transaction_id: str) -> Proven:
     configurations = [decode(serialized) for serialized in evidence.configurations]
     block = decode(evidence.block)
     _check_chain(configurations, trusted_genesis_hash, block)
     transaction = _find(block, transaction_id)
-    msps = _members(configurations[-1])
+    msps = members(section(config_of(evidence.configurations[-1]), "Application"))
     creator = _check_creator(block, transaction, msps)
     return Proven(block, transaction, creator, _endorsers(block, transaction, msps))
 
@@ -120,7 +112,7 @@ def _check_chain(configurations: list[Block], trusted_genesis_hash: bytes, block
         if following.number <= before.number and following is not block:
             raise EvidenceInvalid("the channel's configurations are not in order")
         signatures.verify(following)
-    if last_configuration(block) not in (configurations[-1].number, block.number):
+    if last_config_number(block.message) not in (configurations[-1].number, block.number):
         raise EvidenceInvalid("another configuration was in force at the block")
 
 
@@ -177,12 +169,3 @@ def _envelope(block: Block, transaction: BlockTransaction) -> tuple[Any, Any]:
 
 def _is_member(identity: Identity, msps: Mapping[str, Msp]) -> bool:
     return identity.msp_id in msps and msps[identity.msp_id].has_member(identity)
-
-
-def _members(configuration: Block) -> dict[str, Msp]:
-    """The organizations of the channel's application, by MSP id."""
-    payload = common_pb2.Payload.FromString(common_pb2.Envelope.FromString(configuration.message.data.data[0]).payload)
-    root = configtx_pb2.ConfigEnvelope.FromString(payload.data).config.channel_group
-    groups = root.groups["Application"].groups.values()
-    msps = [Msp.from_config(msp_config_pb2.MSPConfig.FromString(group.values["MSP"].value)) for group in groups]
-    return {msp.msp_id: msp for msp in msps}

@@ -8,14 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from fabric_protos.common import common_pb2, configtx_pb2, policies_pb2
+from fabric_protos.common import common_pb2, policies_pb2
 from fabric_protos.common import configuration_pb2 as channel_configuration_pb2
-from fabric_protos.msp import msp_config_pb2, msp_principal_pb2
+from fabric_protos.msp import msp_principal_pb2
 from google.protobuf.message import DecodeError
 
 from hlf.blocks import Block, block_header_bytes
+from hlf.channel_config import config_of, members, section
 from hlf.identity import Identity
 from hlf.msp import Msp
+from hlf.policies import threshold
 
 Principals = Callable[[Identity, Any], bool]
 
@@ -63,22 +65,17 @@ class _Configuration:
         if not block.transactions or block.transactions[0].type != common_pb2.CONFIG:
             return None
         try:
-            envelope = common_pb2.Envelope.FromString(block.message.data.data[0])
-            payload = common_pb2.Payload.FromString(envelope.payload)
-            config = configtx_pb2.ConfigEnvelope.FromString(payload.data).config
-            return cls.from_group(config.channel_group.groups["Orderer"])
-        except DecodeError as error:
+            return cls.from_group(section(config_of(block.message.SerializeToString()), "Orderer"))
+        except ValueError as error:
             raise ValueError(f"the configuration in block {block.number} cannot be read") from error
 
     @classmethod
     def from_group(cls, group: Any) -> Self:
-        configs = [msp_config_pb2.MSPConfig.FromString(part.values["MSP"].value) for part in group.groups.values()]
-        msps = [Msp.from_config(config) for config in configs]
         orderers = channel_configuration_pb2.Orderers.FromString(group.values["Orderers"].value)
         consenters = {
             consenter.id: Identity(consenter.msp_id, consenter.identity) for consenter in orderers.consenter_mapping
         }
-        return cls(group, {msp.msp_id: msp for msp in msps}, consenters)
+        return cls(group, members(group), consenters)
 
     def is_signed(self, block: Block) -> bool:
         signers = [identity for identity in self._signers(block) if self._is_member(identity)]
@@ -131,12 +128,7 @@ def _is_met(group: Any, name: str, signers: Sequence[Identity], satisfies: Princ
         return False
     meta = policies_pb2.ImplicitMetaPolicy.FromString(policy.value)
     met = sum(_is_met(part, meta.sub_policy, signers, satisfies) for part in group.groups.values())
-    return met >= _needed(meta.rule, len(group.groups))
-
-
-def _needed(rule: int, count: int) -> int:
-    kinds = policies_pb2.ImplicitMetaPolicy
-    return {kinds.ANY: 1, kinds.ALL: count, kinds.MAJORITY: count // 2 + 1}[rule]
+    return met >= threshold(meta.rule, len(group.groups))
 
 
 def _matched(

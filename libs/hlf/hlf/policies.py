@@ -67,6 +67,16 @@ def members(envelope: bytes) -> tuple[str, ...]:
         raise ValueError("the policy is malformed or names a principal that is no role") from error
 
 
+def threshold(rule: int, groups: int) -> int:
+    """How many of `groups` sub-policies an `ImplicitMetaPolicy.Rule` asks for (`common/policies/implicitmeta.go`).
+    ValueError if the rule is none."""
+    rules = policies_pb2.ImplicitMetaPolicy
+    needed = {rules.ANY: min(1, groups), rules.ALL: groups, rules.MAJORITY: groups // 2 + 1 if groups else 0}
+    if rule not in needed:
+        raise ValueError(f"unknown rule {rule} of an implicit policy")
+    return needed[rule]
+
+
 def _signed_by(principal: Principal, identities: list[Principal]) -> Any:
     if principal[1] not in _ROLES:
         raise ValueError(f"unknown role {principal[1]!r}")

@@ -14,9 +14,9 @@ from fabric_protos.orderer import configuration_pb2
 from fabric_protos.peer import configuration_pb2 as application_pb2
 from google.protobuf.message import DecodeError
 from hlf import crypto
+from hlf.channel_config import section, value
 
 from hlf_devnet.block_cutter import BatchSettings
-from hlf_devnet.channel_config import section, value
 from hlf_devnet.identities import SignatureChecker
 from hlf_devnet.msp import MspError, MspRegistry
 from hlf_devnet.policy import ChannelPolicies, PolicyError

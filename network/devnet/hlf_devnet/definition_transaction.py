@@ -16,9 +16,9 @@ from fabric_protos.peer import (
 )
 from fabric_protos.peer.lifecycle import lifecycle_pb2
 from google.protobuf import timestamp_pb2
+from hlf.channel_config import IMPLICIT_PREFIX
 from hlf.identity import SigningIdentity
 
-from hlf_devnet.channel_config import IMPLICIT_PREFIX
 from hlf_devnet.envelopes import proposal_hash
 from hlf_devnet.ledger import PeerLedger
 from hlf_devnet.lifecycle import (

@@ -8,11 +8,10 @@ from fabric_protos.common import configtx_pb2
 from hlf.admin import channel as admin
 from hlf.admin.genesis import first_block
 
-from hlf_devnet.channel_config import config_of
 from hlf_devnet.msp import Msp
 from hlf_devnet.orderer import BatchSettings
 
-__all__ = ["ChannelOrganization", "ChannelSettings", "config_of", "genesis_block"]
+__all__ = ["ChannelOrganization", "ChannelSettings", "genesis_block"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from typing import Any, Self
 
 from fabric_protos.common import common_pb2, ledger_pb2
 from fabric_protos.peer import transaction_pb2
+from hlf.channel_config import IMPLICIT_PREFIX, config_of, implicit_collections, last_config_number
 
 from hlf_devnet import envelopes, ledger_check, private_store, state
 from hlf_devnet.blockstore import BlockStore
-from hlf_devnet.channel_config import IMPLICIT_PREFIX, config_of, implicit_collections, last_config_number
 from hlf_devnet.database import (
     LedgerCorrupt,
     LedgerUnwritable,

@@ -12,9 +12,9 @@ from fabric_protos.peer.lifecycle import db_pb2, lifecycle_pb2
 from google.protobuf.message import DecodeError
 from hlf import crypto
 from hlf.admin.errors import PackageInvalid
+from hlf.channel_config import IMPLICIT_PREFIX
 
 from hlf_devnet import lifecycle
-from hlf_devnet.channel_config import IMPLICIT_PREFIX
 from hlf_devnet.lifecycle import (
     DEFINITIONS,
     ENDORSEMENT_PLUGIN,

@@ -16,9 +16,9 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from fabric_protos.msp import identities_pb2, msp_config_pb2
 from google.protobuf.message import DecodeError
 from hlf import certs
+from hlf.channel_config import section, value
 from hlf.identity import SigningIdentity
 
-from hlf_devnet.channel_config import section, value
 from hlf_devnet.identities import IdentityError, SignatureChecker, VerifiedIdentity, least_recently_used
 from hlf_devnet.msp_folder import MspDefinition, MspError, NodeOus, Revocations
 

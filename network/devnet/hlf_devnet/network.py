@@ -9,18 +9,18 @@ from typing import Any, Self
 
 import grpc
 from hlf.admin.errors import PackageInvalid
+from hlf.channel_config import application_organizations, config_of, section
 from hlf.crypto import private_key_from_pem
 from hlf.identity import SigningIdentity
 
 from hlf_devnet import data_format, orderer_port
 from hlf_devnet.bundle import Bundles, ConfigurationRefused
 from hlf_devnet.chaincodes import configured_package
-from hlf_devnet.channel_config import application_organizations, section
 from hlf_devnet.config import Chaincode, ConfigError, DevnetConfig, Organization
 from hlf_devnet.definition_transaction import commit_definition
 from hlf_devnet.endorser import Endorser
 from hlf_devnet.faults import Faults
-from hlf_devnet.genesis import ChannelOrganization, ChannelSettings, config_of, genesis_block
+from hlf_devnet.genesis import ChannelOrganization, ChannelSettings, genesis_block
 from hlf_devnet.lifecycle import ChaincodeDefinition
 from hlf_devnet.msp import MspError, MspRegistry
 from hlf_devnet.orderer import BatchSettings, Orderer

@@ -12,13 +12,13 @@ from typing import Any, Self
 
 from fabric_protos.common import common_pb2
 from fabric_protos.orderer.etcdraft import metadata_pb2
+from hlf.channel_config import config_of, last_config_number
 from hlf.identity import SigningIdentity
 
 from hlf_devnet.block_cutter import BatchSettings, BlockCutter
 from hlf_devnet.blockstore import BlockStore, data_hash, header_bytes, header_hash
 from hlf_devnet.broadcast import BroadcastRefused, check_envelope, proposed_configuration
 from hlf_devnet.bundle import Bundles, ChannelBundle
-from hlf_devnet.channel_config import config_of, last_config_number
 from hlf_devnet.database import (
     LedgerCorrupt,
     LedgerUnwritable,

@@ -13,8 +13,8 @@ from fabric_protos.msp import msp_principal_pb2
 from fabric_protos.peer import policy_pb2
 from google.protobuf.message import DecodeError
 from hlf import policies
+from hlf.channel_config import IMPLICIT_PREFIX, application_organizations
 
-from hlf_devnet.channel_config import IMPLICIT_PREFIX, application_organizations
 from hlf_devnet.identities import VerifiedIdentity, least_recently_used
 from hlf_devnet.msp import IdentityError, MspRegistry
 
@@ -47,7 +47,7 @@ class ChannelPolicies:
     """
 
     def __init__(self, config: Any, msps: MspRegistry) -> None:
-        """`config`: the `common.Config` of a configuration block (`genesis.config_of`)."""
+        """`config`: the `common.Config` of a configuration block (`hlf.channel_config.config_of`)."""
         self._msps = msps
         self._root = config.channel_group
         self._organizations = application_organizations(config)
@@ -88,7 +88,7 @@ class ChannelPolicies:
         satisfied = sum(self._is_satisfied(part, identities) for part in parts)
         return (
             f"implicit policy evaluation failed - {satisfied} sub-policies were satisfied, but this policy requires "
-            f"{_threshold(meta.rule, len(parts))} of the '{meta.sub_policy}' sub-policies to be satisfied"
+            f"{policies.threshold(meta.rule, len(parts))} of the '{meta.sub_policy}' sub-policies to be satisfied"
         )
 
     def _is_satisfied(self, path: str, identities: Sequence[VerifiedIdentity]) -> bool:
@@ -146,7 +146,7 @@ class ChannelPolicies:
             raise PolicyError(f"policy type {policy.type} is not supported")
         meta = policies_pb2.ImplicitMetaPolicy.FromString(policy.value)
         parts = [self._config_rule(part, meta.sub_policy) for part in group.groups.values()]
-        return _enough([part for part in parts if part is not None], _threshold(meta.rule, len(parts)))
+        return _enough([part for part in parts if part is not None], policies.threshold(meta.rule, len(parts)))
 
     def _group(self, path: str) -> tuple[Any, str]:
         first, *groups, name = path.removeprefix("/").split("/")
@@ -298,10 +298,3 @@ def _has_unit(unit: Any) -> Callable[[Any], bool]:
     return lambda identity: bool(
         identity.msp_id == msp_id and name in identity.organizational_units and identity.chain_identifier == certifier
     )
-
-
-def _threshold(rule: int, groups: int) -> int:
-    if groups == 0:
-        return 0
-    rules = policies_pb2.ImplicitMetaPolicy
-    return {rules.ANY: 1, rules.ALL: groups, rules.MAJORITY: groups // 2 + 1}[rule]

@@ -8,9 +8,9 @@ from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 from fabric_protos.ledger.rwset.kvrwset import kv_rwset_pb2
+from hlf.channel_config import IMPLICIT_PREFIX
 
 from hlf_devnet import lifecycle, rwset
-from hlf_devnet.channel_config import IMPLICIT_PREFIX
 from hlf_devnet.endorsement import WrittenKey, committed_policy_of_key, judged_parts, required_policies
 from hlf_devnet.ledger import PeerLedger
 from hlf_devnet.policy import PolicyError

@@ -6,9 +6,9 @@ from typing import Any, Final
 from fabric_protos.common import common_pb2
 from fabric_protos.peer import proposal_response_pb2, query_pb2
 from google.protobuf.message import DecodeError
+from hlf.channel_config import channel_of
 
 from hlf_devnet.access import AccessDenied
-from hlf_devnet.channel_config import channel_of
 from hlf_devnet.identities import VerifiedIdentity
 from hlf_devnet.lifecycle_scc import FOR_ADMINISTRATORS, LifecycleRefused, LifecycleScc
 from hlf_devnet.peer import JoinRefused, Peer

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fabric_protos.common import common_pb2, configtx_pb2
+from fabric_protos.common import configtx_pb2
 from hlf.admin import applying, edits, signatures, update, validation
 from hlf.admin.errors import BroadcastRefused, ConfigurationInvalid, SignaturesMissing
 from hlf.admin.ordering import OrdererClient
 from hlf.admin.peer import PeerAdmin
+from hlf.channel_config import config_of
 from hlf.errors import HlfError
 from hlf.gateway import Endpoint
 from hlf.identity import SigningIdentity
@@ -157,10 +158,3 @@ class Consortium:
                 return int(config_of(await peer.config_block(self.channel)).sequence)
         except HlfError:
             return float("inf")
-
-
-def config_of(block: bytes) -> Any:
-    """The `common.Config` of a serialized configuration block."""
-    envelope = common_pb2.Envelope.FromString(common_pb2.Block.FromString(block).data.data[0])
-    payload = common_pb2.Payload.FromString(envelope.payload)
-    return configtx_pb2.ConfigEnvelope.FromString(payload.data).config

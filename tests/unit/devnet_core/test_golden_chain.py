@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from fabric_protos.common import common_pb2
 from fabric_protos.ledger.rwset.kvrwset import kv_rwset_pb2
+from hlf.channel_config import config_of
 from hlf_devnet import rwset
 from hlf_devnet.access import AccessControl
 from hlf_devnet.block_cutter import BatchSettings
@@ -14,7 +15,7 @@ from hlf_devnet.blockstore import data_hash, header_hash
 from hlf_devnet.bundle import Bundles
 from hlf_devnet.chaincode_requests import TransactionContext
 from hlf_devnet.chaincodes import Chaincodes
-from hlf_devnet.genesis import ChannelOrganization, ChannelSettings, config_of, genesis_block
+from hlf_devnet.genesis import ChannelOrganization, ChannelSettings, genesis_block
 from hlf_devnet.ledger import PeerLedger
 from hlf_devnet.lifecycle_scc import LifecycleScc
 from hlf_devnet.msp import MspRegistry

@@ -9,8 +9,9 @@ import pytest
 from fabric_protos.common import policies_pb2
 from fabric_protos.msp import msp_principal_pb2
 from hlf import policies
+from hlf.channel_config import config_of
 from hlf_devnet.block_cutter import BatchSettings
-from hlf_devnet.genesis import ChannelOrganization, ChannelSettings, config_of, genesis_block
+from hlf_devnet.genesis import ChannelOrganization, ChannelSettings, genesis_block
 from hlf_devnet.identities import VerifiedIdentity
 from hlf_devnet.msp import MspRegistry
 from hlf_devnet.policy import ChannelPolicies, PolicyError, channel_policy, key_level_policy, signature_policy

@@ -17,9 +17,6 @@ from hlf.admin.errors import ConfigurationInvalid, SignaturesMissing
 from hlf.gateway.headers import NONCE_BYTES, new_headers
 from hlf.identity import Signer
 
-_MAJORITY = policies_pb2.ImplicitMetaPolicy.MAJORITY
-_ANY = policies_pb2.ImplicitMetaPolicy.ANY
-
 
 def sign(config_update: bytes, signer: Signer) -> bytes:
     """A detached signature over a serialized `common.ConfigUpdate`: a serialized `common.ConfigSignature`."""
@@ -75,8 +72,7 @@ def _is_satisfied(group: Any, name: str, signed: set[str]) -> bool:
         return _is_rule_satisfied(rule.rule, policies.members(policy.value), signed)
     meta = policies_pb2.ImplicitMetaPolicy.FromString(policy.value)
     satisfied = sum(_is_satisfied(child, meta.sub_policy, signed) for child in group.groups.values())
-    needed = {_MAJORITY: len(group.groups) // 2 + 1, _ANY: 1}.get(meta.rule, len(group.groups))
-    return bool(satisfied >= needed)
+    return bool(satisfied >= policies.threshold(meta.rule, len(group.groups)))
 
 
 def _is_rule_satisfied(rule: Any, members: Sequence[str], signed: set[str]) -> bool:

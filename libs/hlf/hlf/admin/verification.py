@@ -4,10 +4,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fabric_protos.common import common_pb2, configtx_pb2
-from fabric_protos.msp import msp_config_pb2, msp_principal_pb2
+from fabric_protos.msp import msp_principal_pb2
 from google.protobuf.message import DecodeError
 
 from hlf.admin.errors import ConfigurationInvalid
+from hlf.channel_config import organization_msp
 from hlf.identity import Identity
 from hlf.msp import Msp
 
@@ -44,5 +45,5 @@ def _msp_of(config: Any, msp_id: str) -> Msp | None:
     for section in ("Application", "Orderer"):
         groups = config.channel_group.groups[section].groups
         if msp_id in groups:
-            return Msp.from_config(msp_config_pb2.MSPConfig.FromString(groups[msp_id].values["MSP"].value))
+            return organization_msp(groups[msp_id])
     return None

@@ -3,7 +3,10 @@
 from typing import Any
 
 from fabric_protos.common import common_pb2, configtx_pb2
+from fabric_protos.msp import msp_config_pb2
 from google.protobuf.message import DecodeError
+
+from hlf.msp import Msp
 
 IMPLICIT_PREFIX = "_implicit_org_"
 
@@ -30,7 +33,10 @@ def channel_of(block: Any) -> str:
 
 
 def last_config_number(block: Any) -> int:
-    """The number of the configuration block that was in force when the orderer signed `block`."""
+    """The number of the configuration block that was in force when the orderer signed the `common.Block`
+    (`protoutil.GetLastConfigIndexFromBlock`); 0 where it does not say, as in the first block. Covered by the orderer's
+    signature.
+    """
     metadata = common_pb2.Metadata.FromString(block.metadata.metadata[common_pb2.SIGNATURES])
     return int(common_pb2.OrdererBlockMetadata.FromString(metadata.value).last_config.index)
 
@@ -53,6 +59,20 @@ def application_organizations(config: Any) -> tuple[str, ...]:
     """MSP ids. Fabric names groups freely; ours, as those of its samples, are named by MSP id."""
     groups = config.channel_group.groups
     return tuple(sorted(groups["Application"].groups)) if "Application" in groups else ()
+
+
+def members(group: Any) -> dict[str, Msp]:
+    """The organizations of a section (`Application` or `Orderer`), by MSP id. ValueError if one's MSP is malformed."""
+    msps = [organization_msp(organization) for organization in group.groups.values()]
+    return {msp.msp_id: msp for msp in msps}
+
+
+def organization_msp(group: Any) -> Msp:
+    """The MSP of an organization's group. ValueError if it is malformed or missing."""
+    try:
+        return Msp.from_config(msp_config_pb2.MSPConfig.FromString(value(group, "MSP")))
+    except DecodeError as error:
+        raise ValueError("malformed MSP") from error
 
 
 def implicit_collections(config: Any) -> frozenset[str]:
