@@ -55,6 +55,7 @@ router = APIRouter(route_class=JsonRoute)
 
 @router.post("/slow")
 async def slow(body: dict[str, float]) -> str:
+    Path(sys.argv[1]).with_name("begun").touch()
     await asyncio.sleep(body["seconds"])
     return "finished"
 
@@ -93,6 +94,7 @@ class Answer:
 class Server:
     def __init__(self, folder: Path, settings: Mapping[str, str], changes: Mapping[str, float]) -> None:
         self.closed = folder / "closed"
+        self._begun = folder / "begun"
         self.program = folder / "serve.py"
         self._log = folder / "log"
         self.program.write_text(PROGRAM)
@@ -124,6 +126,12 @@ class Server:
 
     async def connect(self, limit: int = 2**16) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self.port, limit=limit)
+
+    async def begun(self) -> None:
+        """When a request for `/slow` is under way."""
+        async with asyncio.timeout(60):
+            while not self._begun.exists():
+                await asyncio.sleep(0.02)
 
     async def ended(self) -> int:
         return await asyncio.to_thread(self.process.wait, 40)

@@ -204,7 +204,6 @@ async def test_too_many_connections_are_told_so_at_once(server: Server) -> None:
     held = await asyncio.gather(*(server.connect() for _ in range(2 * MOST_CONNECTIONS)))
     codes = [await code_of(reader) for reader, _ in held]
     assert set(codes) == {"OVERLOADED", "REQUEST_TIMEOUT"}
-    assert codes.count("OVERLOADED") >= MOST_CONNECTIONS
     for _, writer in held:
         writer.close()
 
@@ -333,7 +332,7 @@ async def test_the_end_does_not_wait_for_those_who_do_nothing(tmp_path: Path, na
         silent = [await server.connect() for _ in range(5)]
         silent[0][1].write(HEAD.encode())
         async with sent(server, head(name, "Content-Length: 15") + b'{"seconds":1.0}') as (reader, _):
-            await asyncio.sleep(0.3)
+            await server.begun()
             server.process.send_signal(signal.SIGTERM)
             assert (await read_answer(reader)).body == b'"finished"'
         assert await server.ended() == 0

@@ -26,7 +26,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
 async def test_a_request_under_way_is_finished_before_the_end(server: Server) -> None:
     async with httpx.AsyncClient(base_url=server.url, headers=TOKEN) as client:
         under_way = asyncio.create_task(client.post("/v1/slow", json={"seconds": 1.0}))
-        await asyncio.sleep(0.3)
+        await server.begun()
         server.process.send_signal(signal.SIGTERM)
         assert (await under_way).json() == "finished"
     assert await server.ended() == 0
