@@ -49,7 +49,7 @@ bench-reads: setup  ## searches at READS_NOTES (10^3, 10^5, 10^6) notes: p50, p9
 
 conformance: setup  ## devnet against official Fabric (FABRIC_BIN); writes docs/verified-on-fabric.md
 	$(BIN)/pytest tests/conformance tests/unit/hlf/test_client_on_networks.py tests/unit/hlf/test_ca_client.py \
-		tests/integration/chaincode --write-verified $(PYTEST_ARGS)
+		tests/integration/chaincode tests/integration/majority --write-verified $(PYTEST_ARGS)
 
 fuzz: setup  ## FUZZ_SECONDS (60) of changed messages against devnet
 	PYTHONPATH=tests $(BIN)/python -m fuzz

@@ -21,6 +21,7 @@ from emr_chaincode.contract import EmrContract
 from emr_model.ledger.codes import Code
 from emr_model.ledger.functions import Endorsers, Function, Kind, Role
 from emr_model.ledger.refusals import Refusal, parse_refusal
+from emr_network.topology import CHANNEL_ENDORSEMENT
 from emr_network.waiting import eventually
 from fabric_protos.common import common_pb2
 from fabric_protos.gateway import gateway_pb2
@@ -33,8 +34,8 @@ from hlf.commits import Commit, CommitTracker
 from hlf.errors import HlfError
 from hlf.gateway import Gateway, Proposal, Timeouts, Transaction
 from hlf.identity import SigningIdentity
-from support.devnet import MSP_IDS, Member, new_devnet
-from support.fabric import POLICY, Fabric, new_fabric
+from support.devnet import MSP_IDS, POLICY, Member, new_devnet
+from support.fabric import Fabric, new_fabric
 
 CHANNEL, CHAINCODE = "care", "emr"
 FARTHEST_CLOCK = timedelta(days=2)
@@ -231,29 +232,31 @@ async def refusal_of(call: object) -> Code:
 
 
 @asynccontextmanager
-async def on_devnet(folder: Path) -> AsyncIterator[ContractNetwork]:
-    devnet = new_devnet(folder, settings={"limits": {"time_window_seconds": FARTHEST_CLOCK.total_seconds()}})
+async def on_devnet(folder: Path, msp_ids: Sequence[str] = MSP_IDS) -> AsyncIterator[ContractNetwork]:
+    """Two hospitals endorse everything; of more, a majority."""
+    settings = {"limits": {"time_window_seconds": FARTHEST_CLOCK.total_seconds()}}
+    devnet = new_devnet(folder, settings=settings, msp_ids=msp_ids)
     devnet.chaincode = CHAINCODE
     clock = Clock()
     async with AsyncExitStack() as stack:
-        hospitals = {msp_id: await _hospital(stack, clock, devnet, msp_id, f"{CHAINCODE}:1") for msp_id in MSP_IDS}
+        hospitals = {msp_id: await _hospital(stack, clock, devnet, msp_id, f"{CHAINCODE}:1") for msp_id in msp_ids}
         stack.push_async_callback(devnet.close)
         await devnet.start()
-        for msp_id in MSP_IDS:
+        for msp_id in msp_ids:
             await devnet.wait_for_chaincode(msp_id)
         await _follow(stack, hospitals)
         yield ContractNetwork(hospitals, clock, devnet.stop_peer, devnet.start_peer, is_devnet=True)
 
 
 @asynccontextmanager
-async def on_fabric(folder: Path) -> AsyncIterator[ContractNetwork]:
-    """Raises ProgramsMissing."""
-    fabric = new_fabric(folder)
+async def on_fabric(folder: Path, msp_ids: Sequence[str] = MSP_IDS) -> AsyncIterator[ContractNetwork]:
+    """The same. Raises ProgramsMissing."""
+    fabric = new_fabric(folder, msp_ids=msp_ids)
     clock = Clock()
     async with AsyncExitStack() as stack:
         stack.push_async_callback(fabric.close)
         package_ids = await _deploy(fabric)
-        hospitals = {msp_id: await _hospital(stack, clock, fabric, msp_id, package_ids[msp_id]) for msp_id in MSP_IDS}
+        hospitals = {msp_id: await _hospital(stack, clock, fabric, msp_id, package_ids[msp_id]) for msp_id in msp_ids}
         await _settle(hospitals)
         await _follow(stack, hospitals)
 
@@ -265,11 +268,12 @@ async def on_fabric(folder: Path) -> AsyncIterator[ContractNetwork]:
 
 
 async def _deploy(fabric: Fabric) -> dict[str, str]:
-    for name in ("orderer", *MSP_IDS):
+    for name in ("orderer", *fabric.msp_ids):
         await fabric.start_node(name)
     await fabric.channel_setup.create(fabric.channel_setup.genesis(fabric.folder / "genesis.block"))
-    definition = ChaincodeDefinition(CHAINCODE, "1.0", 1, policies.parse(POLICY))
-    return await fabric.deploy(definition, {one: fabric.members[one].chaincode_address for one in MSP_IDS})
+    policy = policies.parse(POLICY) if fabric.msp_ids == MSP_IDS else CHANNEL_ENDORSEMENT
+    definition = ChaincodeDefinition(CHAINCODE, "1.0", 1, policy)
+    return await fabric.deploy(definition, {one: fabric.members[one].chaincode_address for one in fabric.msp_ids})
 
 
 async def _hospital(stack: AsyncExitStack, clock: Clock, net: Any, msp_id: str, chaincode_id: str) -> Hospital:
@@ -288,7 +292,7 @@ async def _settle(hospitals: Mapping[str, Hospital]) -> None:
         name = Function.LIST_ORGANIZATIONS.wire_name
 
         async def endorse(contract: Any = contract, name: str = name) -> Transaction:
-            endorsed: Transaction = await contract.propose(name, endorsing_organizations=MSP_IDS).endorse()
+            endorsed: Transaction = await contract.propose(name, endorsing_organizations=list(hospitals)).endorse()
             return endorsed
 
         await eventually(endorse, _passes)

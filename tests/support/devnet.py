@@ -25,6 +25,7 @@ from hlf.identity import SigningIdentity
 
 MSP_IDS = ("HospitalA", "HospitalB")
 ORDERER_MSP_ID = "Orderer"
+POLICY = "AND('HospitalA.peer','HospitalB.peer')"
 READY_SECONDS = 120.0
 TESTS = Path(__file__).resolve().parent.parent
 NODE_OUS = ("client", "peer", "admin", "orderer")
@@ -151,6 +152,7 @@ class Devnet:
     members: dict[str, Member]
     chaincode_command: Sequence[str]
     settings: Mapping[str, Any]
+    msp_ids: Sequence[str] = MSP_IDS
     channel: str = "care"
     chaincode: str = "conformance"
     control_address: str = field(default_factory=free_address)
@@ -161,6 +163,11 @@ class Devnet:
     @property
     def log(self) -> Path:
         return self.folder / "devnet.log"
+
+    @property
+    def endorsement(self) -> dict[str, Any]:
+        """Two hospitals endorse everything; of more, a majority: the channel's policy is devnet's default."""
+        return {"endorsement": {"signature": POLICY}} if self.msp_ids == MSP_IDS else {}
 
     def member(self, msp_id: str = "HospitalA", name: str = "somebody", **options: Any) -> SigningIdentity:
         """A new client of `msp_id`; `options` as those of `Member.identity`."""
@@ -301,13 +308,13 @@ class Devnet:
                 "tls_cert": str(orderer.folder / "tls.crt"),
                 "tls_key": str(orderer.folder / "tls.key"),
             },
-            "organizations": [self.section_of(self.members[msp_id]) for msp_id in MSP_IDS],
+            "organizations": [self.section_of(self.members[msp_id]) for msp_id in self.msp_ids],
             "chaincodes": [
                 {
                     "name": self.chaincode,
                     "version": "1.0",
                     "sequence": 1,
-                    "endorsement": {"signature": "AND('HospitalA.peer','HospitalB.peer')"},
+                    **self.endorsement,
                 }
             ],
             "control": {"listen": self.control_address},
@@ -337,12 +344,13 @@ def new_devnet(
     *,
     chaincode_command: Sequence[str] = ("-m", "support.conformance_chaincode"),
     settings: Mapping[str, Any] | None = None,
+    msp_ids: Sequence[str] = MSP_IDS,
 ) -> Devnet:
     """Certificates and addresses; nothing runs yet. `chaincode_command` is what this interpreter is given, before
     address and chaincode id; `settings` replace parts of devnet's configuration."""
     folder.mkdir(parents=True, exist_ok=True)
-    members = {msp_id: new_member(msp_id, folder / msp_id) for msp_id in (*MSP_IDS, ORDERER_MSP_ID)}
-    return Devnet(folder, members, chaincode_command, settings or {})
+    members = {msp_id: new_member(msp_id, folder / msp_id) for msp_id in (*msp_ids, ORDERER_MSP_ID)}
+    return Devnet(folder, members, chaincode_command, settings or {}, msp_ids)
 
 
 @asynccontextmanager

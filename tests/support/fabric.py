@@ -32,10 +32,9 @@ from hlf.certs import CertificateAuthority, Purpose, certificate_to_pem, new_pri
 from hlf.errors import HlfError
 from hlf.gateway import Endpoint, Gateway, Timeouts
 from hlf.identity import SigningIdentity
-from support.devnet import MSP_IDS, ORDERER_MSP_ID, TESTS, Member, free_address, new_member
+from support.devnet import MSP_IDS, ORDERER_MSP_ID, POLICY, TESTS, Member, free_address, new_member
 
 STOP_SECONDS = 20
-POLICY = "AND('HospitalA.peer','HospitalB.peer')"
 NODES = ("orderer", *MSP_IDS)
 
 
@@ -48,6 +47,7 @@ class Fabric:
     members: dict[str, Member]
     channel_setup: FabricChannel
     chaincode_command: Sequence[str]
+    msp_ids: Sequence[str] = MSP_IDS
     channel: str = "care"
     chaincode: str = "conformance"
     package_ids: Mapping[str, str] = field(default_factory=dict)
@@ -173,15 +173,20 @@ class Fabric:
             )
 
 
-def new_fabric(folder: Path, *, chaincode_command: Sequence[str] = ("-m", "support.conformance_chaincode")) -> Fabric:
+def new_fabric(
+    folder: Path,
+    *,
+    chaincode_command: Sequence[str] = ("-m", "support.conformance_chaincode"),
+    msp_ids: Sequence[str] = MSP_IDS,
+) -> Fabric:
     """Certificates and addresses; nothing runs yet. Raises ProgramsMissing."""
     programs = Programs.find()
     folder.mkdir(parents=True, exist_ok=True)
-    members = {msp_id: new_member(msp_id, folder / msp_id) for msp_id in (*MSP_IDS, ORDERER_MSP_ID)}
-    channel_members = tuple(_channel_member(members[msp_id], folder) for msp_id in MSP_IDS)
+    members = {msp_id: new_member(msp_id, folder / msp_id) for msp_id in (*msp_ids, ORDERER_MSP_ID)}
+    channel_members = tuple(_channel_member(members[msp_id], folder) for msp_id in msp_ids)
     batch = BatchSettings(timedelta(milliseconds=50), max_messages=24)
     channel = FabricChannel("care", channel_members, _ordering(members[ORDERER_MSP_ID], folder), batch)
-    return Fabric(folder, programs, members, channel, chaincode_command)
+    return Fabric(folder, programs, members, channel, chaincode_command, msp_ids)
 
 
 @asynccontextmanager

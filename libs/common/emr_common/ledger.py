@@ -15,6 +15,7 @@ from emr_model.ledger.answers import OrganizationList, OrganizationView
 from emr_model.ledger.codec import JsonValue
 from emr_model.ledger.codes import Code
 from emr_model.ledger.functions import Function
+from fabric_protos.common import ledger_pb2
 from hlf.commits import Commit, CommitTracker
 from hlf.errors import EndorseError, EvaluateError, HlfError, SubmitError, TransactionInvalid
 from hlf.evidence import collect
@@ -274,6 +275,15 @@ class Ledger:
             return await pending.outcome(self._settings.commit_timeout_seconds)
         except HlfError:
             return None
+
+    async def newest_block(self) -> int:
+        """The number of the own peer's newest block: what it has answered so far is in no later one. Raises Problem."""
+        info = self._gateway.contract(self._service, self.channel, "qscc")
+        try:
+            answer = await info.evaluate("GetChainInfo", self.channel, target_organizations=[self.msp_id])
+        except HlfError as error:
+            raise problems.from_ledger_error(error) from error
+        return int(ledger_pb2.BlockchainInfo.FromString(answer).height) - 1
 
     async def receipt_proof(self, receipt: str) -> ReceiptProof:
         """What proves a disclosure off-line, from the own peer. Raises Problem TRANSACTION_NOT_FOUND."""

@@ -32,13 +32,18 @@ class Positions:
             return
         if min_block >= self._tracker.height:
             raise Problem(Code.BLOCK_UNKNOWN)
+        await self.reach(min_block, timeout_seconds)
+
+    async def reach(self, block: int, timeout_seconds: float = WAIT_SECONDS) -> None:
+        """The same for a block that the ledger is known to have. Raises Problem INDEX_BEHIND."""
         give_up_at = time.monotonic() + timeout_seconds
-        while not await self._has(min_block):
+        while not await self.has(block):
             if time.monotonic() >= give_up_at:
                 raise Problem(Code.INDEX_BEHIND)
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _has(self, block: int) -> bool:
+    async def has(self, block: int) -> bool:
+        """Whether everything up to this block is in the read model."""
         reached = await self.as_of_block()
         return reached is not None and reached >= block
 

@@ -11,7 +11,6 @@ from emr_common import cursors
 from emr_common.parking import refuse_parked
 from emr_common.positions import as_of_block
 from emr_model.ledger.sharing import SharingState
-from emr_model.ledger.values import Access
 from emr_readmodel.care import sharing
 from emr_readmodel.sharing import sharing_state
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -66,16 +65,6 @@ class SharingStore:
         )
         async with self._engine.connect() as connection:
             return [(emr_id, msp_id) for emr_id, msp_id in await connection.execute(query)]
-
-    async def has(self, emr_id: str, recipient_msp: str, access: Access) -> bool:
-        """Whether the projector has let in just this ``access~``: then the EMR's owner endorsed it."""
-        query = sa.select(sharing.c.access).where(
-            sharing.c.emr_id == emr_id,
-            sharing.c.recipient_msp == recipient_msp,
-            sharing.c.number == access.number,
-        )
-        async with self._engine.connect() as connection:
-            return bool((await connection.execute(query)).scalar() == access.to_wire())
 
     def _in_direction(self, direction: str | None) -> sa.ColumnElement[bool]:
         if direction == "outgoing":

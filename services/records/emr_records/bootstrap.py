@@ -14,6 +14,7 @@ from emr_common.foundation import Foundation, foundation
 from emr_common.idempotency import Idempotency
 from emr_common.ledger import Ledger
 from emr_common.own_keys import OwnKeys
+from emr_common.owners_word import OwnersWord
 from emr_common.positions import Positions
 from emr_common.queued_notes import QueuedNotes
 from emr_common.readiness import Readiness
@@ -75,7 +76,8 @@ async def services(settings: RecordsSettings, base: Foundation) -> AsyncIterator
     private_key = _private_key(settings)
     wrapping = WrappingKey.from_file(settings.sealing.wrapping_keyset_file)
     async with _locks(base.engine) as locks:
-        content = OwnContent(base.ledger, EmrKeys(base.engine, wrapping))
+        word = OwnersWord(base.engine, base.ledger, base.positions)
+        content = OwnContent(base.ledger, EmrKeys(base.engine, wrapping), word)
         known_emrs = KnownEmrs(content)
         writer = NoteWriter(content, locks, note_ids, known_emrs)
         imports = ImportStore(base.engine)
@@ -102,7 +104,7 @@ async def services(settings: RecordsSettings, base: Foundation) -> AsyncIterator
                 import_worker=worker,
                 queued_notes=queued,
                 queue_worker=queue,
-                disclosures=Disclosures(base.ledger, private_key),
+                disclosures=Disclosures(base.ledger, private_key, word),
                 identifier_systems=settings.pseudonym.identifier_systems,
                 identifier_key=_identifier_key(settings),
             )

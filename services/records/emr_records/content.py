@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from emr_common.contents import OpenedEmr, OpenedNote, Place, content_problems, open_emr
 from emr_common.emr_keys import EmrKeys
 from emr_common.ledger import Ledger
+from emr_common.owners_word import OwnersWord
 from emr_common.problems import Problem
 from emr_common.wallet import Caller
 from emr_model.clinical.sealed_form import Unpacked
@@ -32,11 +33,13 @@ class OwnContent:
 
     What has to be known before a caller who keeps the key has signed anything is read as the service itself.
 
-    Everything raises Problem: the contract's codes, CONTENT_UNAVAILABLE, or CONTENT_MISMATCH, which is an alarm.
+    Everything raises Problem: the contract's codes, CONTENT_UNAVAILABLE, or CONTENT_MISMATCH and OWNER_DID_NOT_ENDORSE,
+    which are alarms.
     """
 
     ledger: Ledger
     emr_keys: EmrKeys
+    word: OwnersWord
 
     async def view(self, caller: Caller | Signer, emr_id: str, start: int = 1, limit: int | None = None) -> EmrView:
         """A page as the ledger has it, nothing opened."""
@@ -44,8 +47,10 @@ class OwnContent:
         return EmrView.from_json(await self.ledger.evaluate(caller, Function.READ_EMR, emr_id, *arguments))
 
     async def version(self, caller: Caller | Signer, emr_id: str) -> EmrView:
-        """The public part only: nothing sealed is read."""
-        return await self.view(caller, emr_id, 2, NO_NOTES)
+        """The public part only, for a write to build on: nothing sealed is read."""
+        view = await self.view(caller, emr_id, 2, NO_NOTES)
+        await self.word.refuse_forged(view)
+        return view
 
     async def find(self, caller: Caller, patient_id: str) -> EmrFound:
         return EmrFound.from_json(await self.ledger.evaluate(caller, Function.GET_EMR_BY_PATIENT_ID, patient_id))
@@ -55,6 +60,7 @@ class OwnContent:
         return await self.open_header(view)
 
     async def open_header(self, view: EmrView) -> OpenedHeader:
+        await self.word.require(view)
         with content_problems():
             key = await self.emr_keys.get(view.emr_id)
             return OpenedHeader(view, self.place(view.emr_id).open_demographics(key, view.emr, view.demographics))
@@ -64,6 +70,7 @@ class OwnContent:
         return view, await self.open_notes(view)
 
     async def open_notes(self, view: EmrView) -> list[OpenedNote]:
+        await self.word.require(view)
         with content_problems():
             key = await self.emr_keys.get(view.emr_id)
             return [self.place(view.emr_id).open_note(key, note) for note in view.notes]
@@ -81,7 +88,9 @@ class OwnContent:
             raise Problem(Code.EMR_NOT_FOUND)
 
         async def page(start: int) -> EmrView:
-            return EmrView.from_json(await self.ledger.evaluate(caller, Function.GET_OWN_EMR, start))
+            view = EmrView.from_json(await self.ledger.evaluate(caller, Function.GET_OWN_EMR, start))
+            await self.word.require(view)
+            return view
 
         with content_problems():
             key = await self.emr_keys.get(caller.emr_id)

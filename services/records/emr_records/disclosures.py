@@ -12,6 +12,7 @@ from emr_common.calls import Call
 from emr_common.contents import mismatch
 from emr_common.idempotency import Answer, Attempt
 from emr_common.ledger import Ledger
+from emr_common.owners_word import OwnersWord
 from emr_common.problems import Problem
 from emr_common.receipts import ReceiptProof, ReceiptRefused, check_own
 from emr_common.sealing import SealingFailed, SealingPrivateKey, associated_data
@@ -39,10 +40,12 @@ class OpenedSnapshot:
 
 @dataclass(frozen=True)
 class Disclosures:
-    """Everything raises Problem: the contract's codes, or CONTENT_MISMATCH, which is an alarm."""
+    """Everything raises Problem: the contract's codes, or CONTENT_MISMATCH and OWNER_DID_NOT_ENDORSE, which are
+    alarms."""
 
     ledger: Ledger
     private_key: SealingPrivateKey
+    word: OwnersWord
 
     async def disclose(self, caller: Caller, body: DisclosureIn, attempt: Attempt) -> Answer:
         """Leaves a receipt of the read on the ledger, before anything is shown."""
@@ -51,11 +54,12 @@ class Disclosures:
 
     async def read(self, caller: Caller, receipt: str) -> OpenedSnapshot:
         """The snapshot of a receipt of the caller's."""
-        return self.open(await self.ledger.evaluate(caller, Function.READ_SHARED_EMR, receipt))
+        return await self.open(await self.ledger.evaluate(caller, Function.READ_SHARED_EMR, receipt))
 
-    def open(self, answer: bytes) -> OpenedSnapshot:
+    async def open(self, answer: bytes) -> OpenedSnapshot:
         """What ReadSharedEmr answered, opened."""
         shared = SharedEmr.from_json(answer)
+        await self.word.require_sharing(shared.emr_id)
         try:
             return self._opened(shared)
         except (SealingFailed, ClinicalError, ValueError) as error:

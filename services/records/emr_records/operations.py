@@ -134,7 +134,7 @@ async def _read_shared(_: Services, wanted: Intention) -> Call:
 
 
 async def _shared(services: Services, caller: Caller, _: Ids, result: bytes) -> Response:
-    return await handlers.shared_emr(services, caller, services.disclosures.open(result))
+    return await handlers.shared_emr(services, caller, await services.disclosures.open(result))
 
 
 async def _read_own_disclosures(_: Services, wanted: Intention) -> Call:

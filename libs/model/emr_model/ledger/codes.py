@@ -59,6 +59,7 @@ class Code(Enum):
     VERSION_CONFLICT = (412, "The version is not the one that is meant")
     CONTENT_UNAVAILABLE = (503, "The content is not at this hospital's peer yet")
     CONTENT_MISMATCH = (500, "The content is not what the ledger says it is")
+    OWNER_DID_NOT_ENDORSE = (500, "The ledger says of the EMR what its owner did not endorse")
     IMPORT_NOT_FOUND = (404, "There is no such import")
     PATIENT_KEY_NOT_BOUND = (403, "The certificate's key is not the one bound to the patient")
     PROVIDER_NOT_OWN = (403, "A visit count is given for the caller's own hospital only")

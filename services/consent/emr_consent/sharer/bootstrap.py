@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import structlog
 from emr_common.emr_keys import EmrKeys
 from emr_common.foundation import connect, database, ledger_checks
+from emr_common.owners_word import OwnersWord
+from emr_common.positions import Positions
 from emr_common.readiness import Readiness, database_answers
 from emr_common.sealing import WrappingKey
 from emr_common.transactions import TransactionStore
@@ -37,7 +39,8 @@ async def bootstrap(settings: SharerSettings) -> AsyncIterator[Services]:
         transactions = await stack.enter_async_context(TransactionStore(engine).running())
         ledger = await stack.enter_async_context(connect(settings.org_msp_id, settings.ledger, transactions))
         keys = EmrKeys(engine, WrappingKey.from_file(settings.sealing.wrapping_keyset_file))
-        sharer = Sharer(Snapshots(ledger, keys), SharingStore(engine, settings.org_msp_id), settings.org_msp_id)
+        word = OwnersWord(engine, ledger, Positions(engine, ledger.tracker))
+        sharer = Sharer(Snapshots(ledger, keys), SharingStore(engine, settings.org_msp_id), word, settings.org_msp_id)
         await stack.enter_async_context(_running(sharer))
         wakeups = await stack.enter_async_context(Wakeups(settings.kafka, sharer.on_event).running())
         checks = {"database": database_answers(engine), **ledger_checks(ledger), "events": wakeups.is_consuming}

@@ -15,6 +15,7 @@ import structlog
 from emr_common.contents import ContentMismatch, ContentMissing
 from emr_common.emr_keys import EmrKeyMissing
 from emr_common.ledger import Committed
+from emr_common.owners_word import OwnersWord
 from emr_common.problems import OutcomePending, Problem
 from emr_model.clinical.errors import ClinicalError
 from emr_model.ledger.answers import SharingView
@@ -65,6 +66,7 @@ PURGE: Task = ("", "")
 class Sharer:
     snapshots: Snapshots
     store: SharingStore
+    word: OwnersWord
     msp_id: str
     _due: set[Task] = field(default_factory=set)
     _running: set[Task] = field(default_factory=set)
@@ -138,19 +140,12 @@ class Sharer:
         sharing = await self.snapshots.sharing(emr_id, recipient_msp)
         if sharing.owner_msp == self.msp_id and (step := self._next_step(sharing)) is not None:
             name, take = step
-            if not await self._is_own_word(sharing):
+            if not await self.word.has(sharing):
                 return self._failed("APPROVAL_NOT_PROJECTED")
             committed = await take(sharing)
             STEPS.labels(name).inc()
             log.info(name, emr_id=emr_id, recipient=recipient_msp, transaction_id=committed.transaction_id)
         return True
-
-    async def _is_own_word(self, sharing: SharingView) -> bool:
-        """Whether this hospital endorsed what the ledger says was approved: a majority of others could have written it
-        without. The projector looks at the endorsers, and lets in nothing else."""
-        if await self.snapshots.ledger.is_endorsed_by_all():
-            return True
-        return await self.store.has(sharing.emr_id, sharing.recipient_msp, sharing.access)
 
     def _next_step(self, sharing: SharingView) -> tuple[str, Callable[[SharingView], Awaitable[Committed]]] | None:
         if sharing.state is SharingState.EXPIRED:

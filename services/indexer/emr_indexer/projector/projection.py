@@ -10,6 +10,7 @@ from typing import Any
 from emr_model.ledger import keys
 from emr_model.ledger.codec import ValueMalformed
 from emr_model.ledger.events import BlockMark, LedgerEvent
+from emr_model.ledger.keys import ObjectType
 from emr_model.ledger.values import Access, Disclosure, Emr, End, Event, Life, LifeState, Note, Organization
 
 from emr_indexer.projector import rows
@@ -151,6 +152,8 @@ class Projection:
         try:
             fact = event.fact
         except ValueMalformed as error:
+            if not self._is_owners(event):
+                return Refusal.OWNER_DID_NOT_ENDORSE
             raise CannotProject(Refusal.VALUE_MALFORMED) from error
         if isinstance(fact, Organization):
             return self._organization(event, fact)
@@ -177,6 +180,13 @@ class Projection:
                 emr_id, transaction_id = event.attributes
                 self.changes.disclosures[emr_id, transaction_id] = rows.disclosure(event, fact, emr)
         return None
+
+    def _is_owners(self, event: LedgerEvent) -> bool:
+        """Whether the event is, as far as is known, what its subject's owner endorsed."""
+        if event.object_type is ObjectType.ORGANIZATION:
+            return event.attributes[0] in event.endorsers
+        emr = self.state.emrs.get(event.attributes[0])
+        return emr is None or emr["owner_msp"] in event.endorsers
 
     def _organization(self, event: LedgerEvent, fact: Organization) -> Refusal | None:
         msp_id = event.attributes[0]
