@@ -1,6 +1,9 @@
-"""Who read which record: ``hospital.access_log``, written before the answer leaves."""
+"""Who read which record: ``hospital.access_log``, written before the answer leaves, and read by whom it is about."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
 
 import sqlalchemy as sa
 from emr_readmodel.hospital import access_log
@@ -8,6 +11,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from emr_common import telemetry
 from emr_common.wallet import Caller
+
+
+@dataclass(frozen=True)
+class LoggedRead:
+    at: datetime
+    reader: str
+    role: str
+    action: str
+    purpose: str | None
 
 
 class AccessLog:
@@ -64,3 +76,11 @@ class AccessLog:
         if emr_ids:
             async with self._engine.begin() as connection:
                 await connection.execute(sa.insert(access_log), [{**entry, "emr_id": emr_id} for emr_id in emr_ids])
+
+    async def of(self, emr_id: str, most: int) -> list[LoggedRead]:
+        """The newest reads of an EMR, ``most`` of them; the oldest of these first."""
+        columns = (access_log.c[name] for name in LoggedRead.__dataclass_fields__)
+        query = sa.select(*columns).where(access_log.c.emr_id == emr_id)
+        newest = query.order_by(access_log.c.at.desc(), access_log.c.id.desc()).limit(most)
+        async with self._engine.connect() as connection:
+            return [LoggedRead(*row) for row in reversed((await connection.execute(newest)).all())]

@@ -13,6 +13,7 @@ from emr_common.emr_keys import EmrKeys
 from emr_common.foundation import Foundation, foundation
 from emr_common.idempotency import Idempotency
 from emr_common.ledger import Ledger
+from emr_common.locks import AdvisoryLocks
 from emr_common.own_keys import OwnKeys
 from emr_common.owners_word import OwnersWord
 from emr_common.positions import Positions
@@ -21,13 +22,11 @@ from emr_common.readiness import Readiness
 from emr_common.sealing import SealingPrivateKey, WrappingKey
 from emr_common.settings import SettingsInvalid
 from emr_common.transactions import TransactionStore
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from emr_records.content import OwnContent
 from emr_records.disclosures import Disclosures
 from emr_records.history import HistoryStore
 from emr_records.imports import ImportWorker
-from emr_records.locks import AdvisoryLocks
 from emr_records.notes import KnownEmrs, NoteIds, NoteWriter
 from emr_records.queue import QueueWorker
 from emr_records.readable.process import Typesetter
@@ -75,7 +74,7 @@ async def services(settings: RecordsSettings, base: Foundation) -> AsyncIterator
     note_ids = NoteIds(_secret_key(settings.pseudonym.key_file))
     private_key = _private_key(settings)
     wrapping = WrappingKey.from_file(settings.sealing.wrapping_keyset_file)
-    async with _locks(base.engine) as locks:
+    async with AdvisoryLocks.opened(base.engine.url, "emr_records") as locks:
         word = OwnersWord(base.engine, base.ledger, base.positions)
         content = OwnContent(base.ledger, EmrKeys(base.engine, wrapping), word)
         known_emrs = KnownEmrs(content)
@@ -98,7 +97,7 @@ async def services(settings: RecordsSettings, base: Foundation) -> AsyncIterator
                 known_emrs=known_emrs,
                 writer=writer,
                 searches=SearchStore(base.engine, settings.org_msp_id),
-                history=HistoryStore(base.engine, settings.org_msp_id),
+                history=HistoryStore(base.engine, base.access_log, settings.org_msp_id),
                 typesetter=Typesetter(),
                 imports=imports,
                 import_worker=worker,
@@ -108,15 +107,6 @@ async def services(settings: RecordsSettings, base: Foundation) -> AsyncIterator
                 identifier_systems=settings.pseudonym.identifier_systems,
                 identifier_key=_identifier_key(settings),
             )
-
-
-@asynccontextmanager
-async def _locks(engine: AsyncEngine) -> AsyncIterator[AdvisoryLocks]:
-    locks = AdvisoryLocks(engine.url)
-    try:
-        yield locks
-    finally:
-        await locks.close()
 
 
 def _secret_key(path: Path, variable: str = "KEY_FILE") -> bytes:

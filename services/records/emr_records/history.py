@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
+from emr_common.access_log import AccessLog
 from emr_readmodel.care import note
-from emr_readmodel.hospital import access_log
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from emr_records.readable.document import Access, Placed
@@ -13,8 +13,9 @@ MOST_ACCESSES = 10_000
 
 
 class HistoryStore:
-    def __init__(self, engine: AsyncEngine, msp_id: str) -> None:
+    def __init__(self, engine: AsyncEngine, access_log: AccessLog, msp_id: str) -> None:
         self._engine = engine
+        self._access_log = access_log
         self._msp_id = msp_id
 
     async def places(self, emr_id: str) -> dict[int, Placed]:
@@ -25,9 +26,5 @@ class HistoryStore:
 
     async def accesses(self, emr_id: str) -> list[Access]:
         """The newest ones when there are very many; the oldest of them first."""
-        columns = (access_log.c[name] for name in ("at", "reader", "role", "action", "purpose"))
-        query = sa.select(*columns).where(access_log.c.emr_id == emr_id)
-        newest = query.order_by(access_log.c.at.desc(), access_log.c.id.desc()).limit(MOST_ACCESSES)
-        async with self._engine.connect() as connection:
-            rows = reversed((await connection.execute(newest)).all())
-            return [Access(row.at, self._msp_id, row.reader, row.role, row.action, row.purpose) for row in rows]
+        reads = await self._access_log.of(emr_id, MOST_ACCESSES)
+        return [Access(one.at, self._msp_id, one.reader, one.role, one.action, one.purpose) for one in reads]

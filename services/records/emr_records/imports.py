@@ -7,15 +7,15 @@ recognized by their ids, so going through a job again changes nothing.
 from __future__ import annotations
 
 import asyncio
-import time
 import zlib
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import structlog
+from emr_common.background import BackgroundWork
 from emr_common.emr_keys import EmrKeyMissing
-from emr_common.problems import OutcomePending, Problem
+from emr_common.locks import AdvisoryLocks
+from emr_common.problems import Problem
 from emr_common.sealing import ContentKey, SealingFailed
 from emr_common.wallet import Caller, Wallet
 from emr_model.clinical.canonical import canonical_bytes, parse
@@ -25,16 +25,12 @@ from emr_model.clinical.notes import BundleReport, NoteContent, notes_from_bundl
 from emr_model.clinical.report import describe, ignored_counts
 from emr_model.clinical.sealed_form import inflate
 from emr_model.ledger.codes import Code
-from sqlalchemy.exc import SQLAlchemyError
 
 from emr_records.content import OwnContent
-from emr_records.locks import AdvisoryLocks
 from emr_records.notes import NoteAdded, NoteWriter
 from emr_records.store import ImportJob, ImportResult, ImportStore
 
-JOBS_AT_ONCE = 8
 POLL_SECONDS = 5.0
-BROKEN_SECONDS = 60.0  # before a job that met a fault of ours is tried again
 MOST_REMARKS = 200
 IGNORED = "IGNORED"
 
@@ -76,89 +72,32 @@ class _Work:
     notes: tuple[NoteContent, ...]
 
 
-class ImportWorker:
+class ImportWorker(BackgroundWork):
     def __init__(
         self, store: ImportStore, content: OwnContent, writer: NoteWriter, wallet: Wallet, locks: AdvisoryLocks
     ) -> None:
+        super().__init__("import", locks, POLL_SECONDS)
         self._store = store
         self._content = content
         self._writer = writer
         self._wallet = wallet
-        self._locks = locks
-        self._wake_up = asyncio.Event()
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._not_before: dict[str, float] = {}
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Works in the background; what is under way when it is left is resumed by the next that runs."""
-        watcher = asyncio.create_task(self._watch(), name="imports")
-        try:
-            yield
-        finally:
-            tasks = [watcher, *self._tasks.values()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+    async def waiting(self) -> Sequence[str]:
+        return await self._store.unfinished()
 
-    def wake_up(self) -> None:
-        """A job was accepted."""
-        self._wake_up.set()
-
-    async def _watch(self) -> None:
-        while True:
-            self._wake_up.clear()
-            try:
-                for import_id in await self._store.unfinished():
-                    self._start(import_id)
-            except (SQLAlchemyError, OSError) as error:
-                log.warning("imports_not_listed", exc_info=error)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(POLL_SECONDS):
-                    await self._wake_up.wait()
-
-    def _start(self, import_id: str) -> None:
-        if import_id in self._tasks or len(self._tasks) >= JOBS_AT_ONCE:
-            return
-        if time.monotonic() < self._not_before.get(import_id, 0):
-            return
-        task = asyncio.create_task(self._process(import_id), name="import")
-        self._tasks[import_id] = task
-        task.add_done_callback(lambda _: self._ended(import_id))
-
-    def _ended(self, import_id: str) -> None:
-        """There may be jobs that waited for a place."""
-        was_full = len(self._tasks) >= JOBS_AT_ONCE
-        del self._tasks[import_id]
-        if was_full:
-            self._wake_up.set()
-
-    async def _process(self, import_id: str) -> None:
-        try:
-            async with self._locks.try_hold(f"import:{import_id}") as is_mine:
-                if is_mine:
-                    await self._run(import_id)
-            self._not_before.pop(import_id, None)
-        except (Problem, OutcomePending, SQLAlchemyError, OSError) as error:
-            self._not_before[import_id] = time.monotonic() + POLL_SECONDS
-            log.warning("import_interrupted", import_id=import_id, exc_info=error)
-        except Exception as error:
-            self._not_before[import_id] = time.monotonic() + BROKEN_SECONDS
-            log.error("import_broken", import_id=import_id, exc_info=error)
-
-    async def _run(self, import_id: str) -> None:
-        job = await self._store.find(import_id)
+    async def do(self, name: str) -> None:
+        job = await self._store.find(name)
         if job is None or job.sealed_bundle is None:
             return
-        await self._store.start(import_id)
+        await self._store.start(name)
         try:
             await self._add_notes(await self._work(job, job.sealed_bundle))
         except JobFailed as failure:
-            log.warning("import_failed", import_id=import_id, code=failure.code.name)
-            await self._store.settle(import_id, ImportResult(0, resource="Bundle", code=failure.code.name))
-            await self._store.finish(import_id, "failed")
+            log.warning("import_failed", import_id=name, code=failure.code.name)
+            await self._store.settle(name, ImportResult(0, resource="Bundle", code=failure.code.name))
+            await self._store.finish(name, "failed")
         else:
-            await self._store.finish(import_id, "done")
+            await self._store.finish(name, "done")
 
     async def _work(self, job: ImportJob, sealed: bytes) -> _Work:
         """Raises JobFailed, or Problem when it may go better later."""

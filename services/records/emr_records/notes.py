@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from emr_common.calls import Call
 from emr_common.contents import content_problems
 from emr_common.ledger import Committed, Journal
+from emr_common.locks import AdvisoryLocks
 from emr_common.problems import Problem
 from emr_common.wallet import Caller
 from emr_model.clinical.canonical import JsonObject, parse_object
@@ -29,7 +30,6 @@ from hlf.identity import Signer
 
 from emr_records.bodies import invalid
 from emr_records.content import OpenedHeader, OwnContent
-from emr_records.locks import AdvisoryLocks
 from emr_records.schemas import AmendmentIn, TextNoteIn
 
 PAUSES_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)

@@ -6,16 +6,15 @@ was not learnt is looked up by its transaction, and recognized by its id when it
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from emr_common.background import BackgroundWork
 from emr_common.emr_keys import EmrKeyMissing
-from emr_common.problems import OutcomePending, Problem
+from emr_common.locks import AdvisoryLocks
+from emr_common.problems import Problem
 from emr_common.queued_notes import QueuedNote, QueuedNotes
 from emr_common.sealing import ContentKey, SealingFailed
 from emr_common.wallet import Wallet
@@ -23,15 +22,11 @@ from emr_model.clinical.canonical import canonical_bytes
 from emr_model.clinical.note_form import NoteKind
 from emr_model.clinical.notes import NoteContent
 from emr_model.ledger.codes import Code
-from sqlalchemy.exc import SQLAlchemyError
 
 from emr_records.content import OwnContent
-from emr_records.locks import AdvisoryLocks
 from emr_records.notes import NoteAdded, NoteWriter
 
-EMRS_AT_ONCE = 8
 POLL_SECONDS = 2.0
-BROKEN_SECONDS = 60.0  # before a queue that met a fault of ours is tried again
 
 log = structlog.get_logger(__name__)
 
@@ -58,68 +53,24 @@ class _TicketJournal:
         await self.notes.submitting(self.ticket, transaction_id)
 
 
-class QueueWorker:
+class QueueWorker(BackgroundWork):
+    """A piece is what waits for one EMR."""
+
     def __init__(
         self, notes: QueuedNotes, content: OwnContent, writer: NoteWriter, wallet: Wallet, locks: AdvisoryLocks
     ) -> None:
+        super().__init__("queue", locks, POLL_SECONDS)
         self._notes = notes
         self._content = content
         self._writer = writer
         self._wallet = wallet
-        self._locks = locks
-        self._wake_up = asyncio.Event()
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._not_before: dict[str, float] = {}
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Works in the background; what is under way when it is left is resumed by the next that runs."""
-        watcher = asyncio.create_task(self._watch(), name="queued notes")
-        try:
-            yield
-        finally:
-            tasks = [watcher, *self._tasks.values()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+    async def waiting(self) -> Sequence[str]:
+        return await self._notes.waiting()
 
-    def wake_up(self) -> None:
-        """A note was accepted."""
-        self._wake_up.set()
-
-    async def _watch(self) -> None:
-        while True:
-            self._wake_up.clear()
-            try:
-                for emr_id in await self._notes.waiting():
-                    self._start(emr_id)
-            except (SQLAlchemyError, OSError) as error:
-                log.warning("queued_notes_not_listed", exc_info=error)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(POLL_SECONDS):
-                    await self._wake_up.wait()
-
-    def _start(self, emr_id: str) -> None:
-        if emr_id in self._tasks or len(self._tasks) >= EMRS_AT_ONCE:
-            return
-        if time.monotonic() < self._not_before.get(emr_id, 0):
-            return
-        task = asyncio.create_task(self._process(emr_id), name="queued notes of an EMR")
-        self._tasks[emr_id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(emr_id))
-
-    async def _process(self, emr_id: str) -> None:
-        try:
-            async with self._locks.try_hold(f"queue:{emr_id}") as is_mine:
-                while is_mine and (note := await self._notes.first(emr_id)) is not None:
-                    await self._settle(note)
-            self._not_before.pop(emr_id, None)
-        except (Problem, OutcomePending, SQLAlchemyError, OSError) as error:
-            self._not_before[emr_id] = time.monotonic() + POLL_SECONDS
-            log.info("queued_note_waits", emr_id=emr_id, reason=type(error).__name__)
-        except Exception as error:
-            self._not_before[emr_id] = time.monotonic() + BROKEN_SECONDS
-            log.error("queue_broken", emr_id=emr_id, exc_info=error)
+    async def do(self, name: str) -> None:
+        while (note := await self._notes.first(name)) is not None:
+            await self._settle(note)
 
     async def _settle(self, note: QueuedNote) -> None:
         """Raises Problem or OutcomePending for what may go better later: then the notes behind it wait too."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from emr_common.background import PIECES_AT_ONCE
 from emr_common.ledger import Committed
 from emr_common.problems import OutcomePending, Problem
 from emr_model.clinical.canonical import parse
@@ -248,7 +249,7 @@ async def test_a_synthea_patient_goes_in_and_comes_back_whole(a: RecordsHospital
 
 
 async def test_many_imports_at_once_all_end(a: RecordsHospital, physician: Person) -> None:
-    people = [await a.admit() for _ in range(imports.JOBS_AT_ONCE + 4)]
+    people = [await a.admit() for _ in range(PIECES_AT_ONCE + 4)]
     jobs = [(await post_import(a, physician, person.emr_id, note_bundle())).json()["importId"] for person in people]
     answers = await asyncio.gather(*(finished(a, physician, job) for job in jobs))
     assert [answer["notes"][0]["version"] for answer in answers] == [1] * len(people)

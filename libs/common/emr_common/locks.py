@@ -13,12 +13,14 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Self
 
 import asyncpg
 import structlog
-from emr_common.problems import Problem
 from emr_model.ledger.codes import Code
 from sqlalchemy.engine import URL
+
+from emr_common.problems import Problem
 
 WAIT_SECONDS = 30.0
 POLL_SECONDS = (0.004, 0.02)
@@ -42,11 +44,22 @@ class AdvisoryLocks:
     Everything raises Problem DATABASE_UNAVAILABLE when the connection fails; the next call makes another.
     """
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, space: str) -> None:
+        """Names of other spaces are other names."""
+        self._space = space
         self._dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._one_query = asyncio.Lock()
         self._local: dict[str, _Local] = {}
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, url: URL, space: str) -> AsyncIterator[Self]:
+        locks = cls(url, space)
+        try:
+            yield locks
+        finally:
+            await locks.close()
 
     async def close(self) -> None:
         async with self._one_query:
@@ -125,7 +138,7 @@ class AdvisoryLocks:
         async with self._one_query:
             try:
                 connection = await self._connected()
-                return bool(await connection.fetchval(statement, _key(name), timeout=QUERY_SECONDS))
+                return bool(await connection.fetchval(statement, self._key(name), timeout=QUERY_SECONDS))
             except FAILURES as error:
                 log.warning("lock_connection_failed", exc_info=error)
                 self._drop()
@@ -136,7 +149,7 @@ class AdvisoryLocks:
 
     async def _connected(self) -> asyncpg.Connection[asyncpg.Record]:
         if self._connection is None or self._connection.is_closed():
-            settings = {"application_name": "emr_records locks"}
+            settings = {"application_name": f"{self._space} locks"}
             self._connection = await asyncpg.connect(self._dsn, timeout=CONNECT_SECONDS, server_settings=settings)
         return self._connection
 
@@ -145,6 +158,5 @@ class AdvisoryLocks:
         if connection is not None:
             connection.terminate()
 
-
-def _key(name: str) -> int:
-    return int.from_bytes(hashlib.sha256(b"emr_records:" + name.encode()).digest()[:8], "big", signed=True)
+    def _key(self, name: str) -> int:
+        return int.from_bytes(hashlib.sha256(f"{self._space}:{name}".encode()).digest()[:8], "big", signed=True)
