@@ -40,6 +40,8 @@ MODULES = {
 Say = Callable[[str], None]
 TELEMETRY = "EMR_TELEMETRY__OTLP_ENDPOINT"
 """Taken from the environment of whoever starts the system."""
+WEBHOOK_NETWORKS, WEBHOOK_CAS = "EMR_WEBHOOKS__ALLOWED_NETWORKS", "EMR_WEBHOOKS__CA_FILE"
+"""The same: where webhooks may be posted to beside public addresses, and by which CAs."""
 SCALABLE = ("registration", "records", "consent", "indexer")
 
 
@@ -109,6 +111,10 @@ def environment_of(home: Home, organization: Organization, ports: Ports, service
         settings[TELEMETRY] = collector
     if service in {"registration", "records", "consent", "indexer"}:
         settings |= _for_callers(home, organization, ports)
+    if service == "consent":
+        settings[WEBHOOK_NETWORKS] = os.environ.get(WEBHOOK_NETWORKS, "")
+        if cas := os.environ.get(WEBHOOK_CAS):
+            settings[WEBHOOK_CAS] = cas
     if service in {"registration", "records", "consent", "sharer", "projector"}:
         settings["EMR_SEALING__WRAPPING_KEYSET_FILE"] = str(home.secret(organization.name, "wrapping.keyset"))
     if service == "records":

@@ -23,6 +23,7 @@ BUT = {
     "PUT /v1/organizations/{msp}": frozenset({"admin"}),  # would replace the keys that other tests share by
     "POST /v1/rebuilds": frozenset({"admin"}),
     "POST /v1/verifications": frozenset({"admin"}),
+    "PUT /v1/webhooks/{webhook_id}": frozenset({"admin"}),  # would be posted to
     "GET /v1/events": EVERYBODY,  # an answer without an end
 }
 

@@ -22,6 +22,7 @@ from emr_network.home import TOPOLOGY, Home
 from emr_network.topology import load
 from support.otlp import OtlpReceiver
 from support.stack import Actor, Stack
+from support.webhook_receiver import Receiver
 
 SERVICES = ("registration", "records")
 WRITERS = 4
@@ -91,7 +92,7 @@ async def administered(root: Path, *, hospitals: int = 3, orderers: int = 3) -> 
     try:
         await _start(system)
         async with Callers(system.home, system.ports) as callers:
-            yield Administered(system, callers, OtlpReceiver(""))
+            yield Administered(system, callers, OtlpReceiver(""), Receiver(root))
     finally:
         await asyncio.to_thread(system.down)
 

@@ -25,7 +25,7 @@ import pytest
 from emr_deploy.bundles import PatientBundle, make_histories
 from emr_deploy.callers import Answer, Callers
 from emr_deploy.process import Process
-from emr_deploy.programs import TELEMETRY
+from emr_deploy.programs import TELEMETRY, WEBHOOK_CAS, WEBHOOK_NETWORKS
 from emr_deploy.readiness import Readiness
 from emr_deploy.status import as_of
 from emr_deploy.system import System
@@ -36,6 +36,7 @@ from emr_network.organizations import settle
 from emr_network.topology import Ledger, Organization
 from hlf.identity import SigningIdentity
 from support.otlp import OtlpReceiver, otlp_receiver
+from support.webhook_receiver import Receiver, webhook_receiver
 
 WAIT_SECONDS = 30.0
 POLL_SECONDS = 0.05
@@ -56,9 +57,11 @@ class Actor:
 class Stack:
     """The running system. `a` and `b` are the hospitals' short names."""
 
-    def __init__(self, system: System, callers: Callers, collector: OtlpReceiver) -> None:
+    def __init__(self, system: System, callers: Callers, collector: OtlpReceiver, his: Receiver) -> None:
+        """`his`: a hospital's own system, which webhooks may be posted to."""
         self.system = system
         self.collector = collector
+        self.his = his
         self.home = system.home
         self.ledger = system.topology.ledger
         self._callers = callers
@@ -279,12 +282,18 @@ async def running_stack(root: Path, ledger: Ledger = "devnet") -> AsyncIterator[
     lines: list[str] = []
     system = System(Home(root), lines.append)
     system.prepare(free_ports=True, ledger=ledger)
-    with otlp_receiver() as collector, pytest.MonkeyPatch.context() as environment:
+    with (
+        otlp_receiver() as collector,
+        webhook_receiver(root) as his,
+        pytest.MonkeyPatch.context() as environment,
+    ):
         environment.setenv(TELEMETRY, collector.url)
+        environment.setenv(WEBHOOK_NETWORKS, "127.0.0.1/32,::1/128")
+        environment.setenv(WEBHOOK_CAS, str(his.ca_file))
         try:
             await system.up()
             async with Callers(system.home, system.ports) as callers:
-                yield Stack(system, callers, collector)
+                yield Stack(system, callers, collector, his)
         finally:
             (root / "start.json").write_text(json.dumps(lines, indent=1), encoding="utf-8")
             await asyncio.to_thread(system.down)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 from emr_common import keysets
-from emr_common.resealing import EMR_KEYS, WALLET, Resealing
+from emr_common.resealing import BY_KEYSET, Resealing
 from emr_common.sealing import WrappingKey
 from emr_network.home import Home
 from emr_readmodel import engine as engines
@@ -16,11 +16,10 @@ from emr_deploy.output import AsJson, Output
 from emr_deploy.system import System, UsageError
 
 keys_app = typer.Typer(help="The keys that seal a hospital's secrets at rest.", no_args_is_help=True)
-SEALED = {"wallet": WALLET, "wrapping": EMR_KEYS}
 
 Keyset = Annotated[
     Literal["wallet", "wrapping"],
-    typer.Argument(help="wallet: seals people's private keys. wrapping: wraps the EMRs' keys."),
+    typer.Argument(help="wallet: seals people's private keys and webhooks' secrets. wrapping: wraps the EMRs' keys."),
 ]
 Org = Annotated[str, typer.Option(help="The hospital, by its short name or MSP id.")]
 
@@ -69,9 +68,11 @@ async def _reseal(system: System, organization: str, keyset: str) -> int:
     path = system.home.secret(organization, f"{keyset}.keyset")
     engine = engines.create(system.home.secret(organization, "database-url").read_text(), 2)
     try:
-        resealing, done = Resealing(engine, WrappingKey.from_file(path), SEALED[keyset]), 0
-        while await resealing.remaining():
-            done += await resealing.run()
+        done, key = 0, WrappingKey.from_file(path)
+        for sealed in BY_KEYSET[keyset]:
+            resealing = Resealing(engine, key, sealed)
+            while await resealing.remaining():
+                done += await resealing.run()
         return done
     finally:
         await engine.dispose()
@@ -81,6 +82,7 @@ async def _remaining(system: System, organization: str, keyset: str) -> int:
     path = system.home.secret(organization, f"{keyset}.keyset")
     engine = engines.create(system.home.secret(organization, "database-url").read_text(), 1)
     try:
-        return await Resealing(engine, WrappingKey.from_file(path), SEALED[keyset]).remaining()
+        key = WrappingKey.from_file(path)
+        return sum([await Resealing(engine, key, sealed).remaining() for sealed in BY_KEYSET[keyset]])
     finally:
         await engine.dispose()

@@ -55,6 +55,7 @@ OF_PATHS: Mapping[str, tuple[Code, ...]] = {
         Code.SHARING_NOT_FOUND, Code.SHARING_ENDED, Code.SHARING_EXPIRED, Code.APPROVAL_VERSION_UNKNOWN,
         Code.RECIPIENT_KEY_UNKNOWN,
     ),
+    "/v1/webhooks": (Code.WEBHOOK_NOT_FOUND, Code.WEBHOOK_ADDRESS_REFUSED, Code.WEBHOOK_LIMIT),
     "/v1/transactions": (Code.TRANSACTION_NOT_FOUND,),
 }  # fmt: skip
 """What operations under a path may answer beside what all may."""
@@ -87,6 +88,10 @@ BY_NAME: Mapping[str, Any] = {
     "sha256": "b2d9" * 16,
     "version": 3,
     "revision": 1,
+    "webhookId": "front-desk",
+    "url": "https://his.hospital-a.example/careledger",
+    "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwqwQ3w0T5a1k=",
+    "lastFailure": "STATUS_503",
     "function": "AddEmrNote",
     "as_of_block": 42,
 }

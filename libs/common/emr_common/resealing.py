@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from emr_readmodel.hospital import emr_key, patient_key, wallet
+from emr_readmodel.hospital import emr_key, patient_key, wallet, webhook_secret
 from prometheus_client import Gauge
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from emr_common import webhook_secrets
 from emr_common.sealing import WrappingKey
 from emr_common.wallet import USE
 
@@ -39,7 +40,12 @@ def _emr_key(keyset: WrappingKey, sealed: bytes, emr_id: str) -> bytes:
 
 WALLET = Sealed(wallet, wallet.c.enrolment_id, wallet.c.sealed_private_key, _wallet_key)
 NEXT_KEYS = Sealed(patient_key, patient_key.c.enrolment_id, patient_key.c.sealed_private_key, _wallet_key)
+WEBHOOK_SECRETS = Sealed(
+    webhook_secret, webhook_secret.c.secret_id, webhook_secret.c.sealed_secret, webhook_secrets.seal_anew
+)
 EMR_KEYS = Sealed(emr_key, emr_key.c.emr_id, emr_key.c.wrapped_keyset, _emr_key)
+BY_KEYSET = {"wallet": (WALLET, NEXT_KEYS, WEBHOOK_SECRETS), "wrapping": (EMR_KEYS,)}
+"""Everything that a keyset seals, by the keyset's name."""
 
 
 class Resealing:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -105,6 +106,24 @@ class PseudonymSettings(Group):
     identifier_systems: CommaSeparated = Field(default=(), description="systems of patient identifiers, best first")
 
 
+def _none_if_empty(value: object) -> object:
+    return None if value == "" else value
+
+
+class WebhookSettings(Group):
+    """Webhooks go to public addresses alone, unless the deployment allows more."""
+
+    allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_split_commas)] = (
+        Field(default=(), description="networks that webhooks may be posted to besides, such as 10.20.0.0/16")
+    )
+    ca_file: Annotated[Path | None, BeforeValidator(_none_if_empty)] = Field(
+        default=None, description="PEM certificates of CAs that receivers' certificates may come from besides"
+    )
+    give_up_after_seconds: float = Field(
+        default=3 * 86400.0, ge=0, description="of nothing but failures, after which a webhook is disabled"
+    )
+
+
 class LogSettings(Group):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["json", "console"] = "json"
@@ -132,6 +151,7 @@ class Settings(BaseSettings):
     sealing: SealingSettings | None = None
     ca: CaSettings | None = None
     pseudonym: PseudonymSettings | None = None
+    webhooks: WebhookSettings = WebhookSettings()
     log: LogSettings = LogSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 

@@ -177,6 +177,46 @@ sa.Index(
     postgresql_where=queued_note.c.finished_at.is_(None),
 )
 
+webhook = sa.Table(
+    "webhook",
+    metadata,
+    key("webhook_id", sa.Text(), "What its administrator calls it"),
+    required("url", sa.Text(), "Where events are posted to, https"),
+    required("kinds", Json, "Which events: sharing, disclosure"),
+    required("revision", sa.Text(), "Changes whenever an administrator changes the webhook"),
+    required("position", sa.BigInteger(), "Up to this block everything was delivered"),
+    required("delivered", Json, "Ids of the events of the next block that were delivered", default="'[]'"),
+    required("failures", sa.Integer(), "Attempts that failed since the last that did not", default="0"),
+    optional("failing_since", Timestamp, "When the first of these was; null when the last attempt went well"),
+    optional("last_failure", sa.Text(), "A code for what went wrong; nothing of what was answered"),
+    optional("not_before", Timestamp, "When the next attempt is due; null for now"),
+    optional("delivered_at", Timestamp, "When an event was last delivered"),
+    optional("disabled_at", Timestamp, "When it was given up; null while it is in use"),
+    required("created_by", sa.Text(), "Enrolment id of the administrator who made it"),
+    required("created_at", Timestamp, "When it was made", default="now()"),
+    schema=SCHEMA,
+    comment="Where this hospital's own systems are told what changes between hospitals",
+)
+
+webhook_secret = sa.Table(
+    "webhook_secret",
+    metadata,
+    key("secret_id", sa.Text(), "Which secret; its seal is bound to it"),
+    sa.Column(
+        "webhook_id",
+        sa.Text(),
+        sa.ForeignKey("hospital.webhook.webhook_id", ondelete="CASCADE"),
+        nullable=False,
+        comment="The webhook whose deliveries it signs",
+    ),
+    required("sealed_secret", sa.LargeBinary(), "The secret, sealed by the wallet keyset"),
+    required("created_at", Timestamp, "When it was made", default="now()"),
+    optional("replaced_at", Timestamp, "When a newer one took its place; it signs for a day more"),
+    schema=SCHEMA,
+    comment="Secrets by which webhooks' deliveries are signed",
+)
+sa.Index("webhook_secret_webhook_id_idx", webhook_secret.c.webhook_id)
+
 import_job = sa.Table(
     "import_job",
     metadata,

@@ -89,15 +89,21 @@ class ChangeStore:
         async with self._engine.connect() as connection:
             return _known(await as_of_block(connection))
 
-    async def after(self, block: int, emr_id: str | None = None) -> Changes:
-        """Changes after `block`, with `emr_id` those of one EMR; when there are very many, the first of them."""
+    async def after(self, block: int, emr_id: str | None = None, *, most_blocks: int | None = None) -> Changes:
+        """Changes after `block`, with `emr_id` those of one EMR; when there are very many, the first of them.
+
+        With `most_blocks` only those of the last so many blocks: `since` says from where on.
+        """
         async with self._engine.connect() as connection:
             await connection.execution_options(isolation_level="REPEATABLE READ")
             up_to = _known(await as_of_block(connection))
-            for kind in _SOURCES if up_to > block else ():
-                up_to = await _last_whole_block(connection, kind, block, up_to, emr_id)
-            found = [change for kind in _SOURCES for change in await _changes(connection, kind, block, up_to, emr_id)]
-        return Changes(block, max(up_to, block), tuple(sorted(found, key=lambda change: change.block)))
+            if up_to <= block:
+                return Changes(block, block, ())
+            since = block if most_blocks is None else max(block, up_to - most_blocks)
+            for kind in _SOURCES:
+                up_to = await _last_whole_block(connection, kind, since, up_to, emr_id)
+            found = [change for kind in _SOURCES for change in await _changes(connection, kind, since, up_to, emr_id)]
+        return Changes(since, up_to, tuple(sorted(found, key=lambda change: change.block)))
 
 
 async def _last_whole_block(connection: AsyncConnection, kind: Kind, block: int, up_to: int, emr_id: str | None) -> int:

@@ -102,9 +102,9 @@ class Feed:
             await asyncio.sleep(POLL_SECONDS)
 
     async def _look(self) -> None:
-        newest = await self._store.newest_block()
-        if newest > self._recent.up_to:
-            self._recent = await self._store.after(max(self._recent.up_to, newest - FAR_BEHIND_BLOCKS))
+        changes = await self._store.after(self._recent.up_to, most_blocks=FAR_BEHIND_BLOCKS)
+        if changes.up_to > self._recent.up_to:
+            self._recent = changes
             moved, self._moved = self._moved, asyncio.Event()
             moved.set()
 

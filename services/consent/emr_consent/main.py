@@ -11,6 +11,7 @@ from emr_consent import api
 from emr_consent.bootstrap import bootstrap
 from emr_consent.operations import OPERATIONS
 from emr_consent.settings import ConsentSettings
+from emr_consent.webhooks import api as webhook_routes
 
 
 def application(settings: ConsentSettings) -> FastAPI:
@@ -19,7 +20,7 @@ def application(settings: ConsentSettings) -> FastAPI:
         description="Requests, approvals and endings: how an EMR comes to be shared, and stops being shared.",
         settings=settings,
         bootstrap=lambda: bootstrap(settings),
-        routers=[api.router, transaction_routes.routes(OPERATIONS)],
+        routers=[api.router, webhook_routes.router, transaction_routes.routes(OPERATIONS)],
     )
 
 

@@ -16,7 +16,7 @@ from emr_common.ledger import Ledger
 from emr_common.next_keys import NextKeys
 from emr_common.own_keys import OwnKeys
 from emr_common.readiness import Readiness
-from emr_common.resealing import EMR_KEYS, NEXT_KEYS, WALLET, Resealing
+from emr_common.resealing import EMR_KEYS, NEXT_KEYS, WALLET, WEBHOOK_SECRETS, Resealing
 from emr_common.sealing import WrappingKey
 from emr_common.settings import CaSettings
 from emr_common.transactions import TransactionStore
@@ -77,6 +77,7 @@ async def bootstrap(settings: RegistrationSettings) -> AsyncIterator[Services]:
             Chore("renewal", renewals.EVERY_SECONDS, renewal.renew_due),
             Chore("resealing-wallet", RESEAL_EVERY_SECONDS, Resealing(base.engine, keyset, WALLET).run),
             Chore("resealing-next-keys", RESEAL_EVERY_SECONDS, Resealing(base.engine, keyset, NEXT_KEYS).run),
+            Chore("resealing-webhooks", RESEAL_EVERY_SECONDS, Resealing(base.engine, keyset, WEBHOOK_SECRETS).run),
             Chore("resealing-emr-keys", RESEAL_EVERY_SECONDS, Resealing(base.engine, wrapping, EMR_KEYS).run),
             Chore("retention", retention.EVERY_SECONDS, retention.Retention(base.engine).run),
         )

@@ -93,6 +93,7 @@ def test_the_vocabulary_is_the_documented_one() -> None:
         *(f"EMR_SEALING__{name}" for name in ("WRAPPING_KEYSET_FILE", "PRIVATE_KEYSET_FILE")),
         *(f"EMR_CA__{name}" for name in ("URL", "TLS_CA_FILE", "REGISTRAR_DIR")),
         *(f"EMR_PSEUDONYM__{name}" for name in ("KEY_FILE", "IDENTIFIER_KEY_FILE", "IDENTIFIER_SYSTEMS")),
+        *(f"EMR_WEBHOOKS__{name}" for name in ("ALLOWED_NETWORKS", "CA_FILE", "GIVE_UP_AFTER_SECONDS")),
         *(f"EMR_LOG__{name}" for name in ("LEVEL", "FORMAT")),
         "EMR_TELEMETRY__OTLP_ENDPOINT",
     }

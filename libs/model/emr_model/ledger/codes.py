@@ -83,6 +83,11 @@ class Code(Enum):
     RECEIPT_INVALID = (403, "The receipt is not the caller's")
     RECEIPT_EXPIRED = (410, "The receipt is older than 15 minutes, or its sharing no longer stands")
 
+    # webhooks
+    WEBHOOK_NOT_FOUND = (404, "There is no such webhook")
+    WEBHOOK_ADDRESS_REFUSED = (422, "The webhook's address is none that may be posted to")
+    WEBHOOK_LIMIT = (409, "The hospital has as many webhooks as it may have")
+
     # the ledger and what stands on it
     ARGUMENT_INVALID = (400, "An argument does not have the form that the function asks for")
     FUNCTION_UNKNOWN = (404, "The contract has no such function")
