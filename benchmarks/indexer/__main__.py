@@ -83,10 +83,10 @@ async def until_rows(database: AsyncEngine, block: int) -> None:
 
 
 async def kafka_to_postgres(
-    server: PostgresServer, template: str, source: Hospital, bootstrap: tuple[str, ...]
+    server: PostgresServer, template: str, source: Hospital, bootstrap: tuple[str, ...], batches: list[int]
 ) -> float:
     """Seconds from the start of the projector to the last row, everything being in Kafka already. Start-up, which a
-    projector of an empty topic needs as well, is taken off.
+    projector of an empty topic needs as well, is taken off. ``batches`` hears how many messages each had.
     """
     settings = KafkaSettings(bootstrap_servers=bootstrap, topic_prefix=f"b{time.monotonic_ns()}")
     await ensure_topics(settings.bootstrap_servers, settings.topics)
@@ -106,6 +106,7 @@ async def kafka_to_postgres(
 
         async def project(records: Any) -> Any:
             began.append(time.perf_counter())
+            batches.append(len(records))
             return await real(records)
 
         projector.project = project  # type: ignore[method-assign]
@@ -212,17 +213,24 @@ async def main(notes: int, rounds: int, server: PostgresServer, bootstrap: tuple
         await source.project()
         tables = await rows_of(database)
         total = sum(len(rows) for _, rows in tables.values())
+        messages = len(source.records())
+        batches: list[int] = []
+
+        def notes_a_batch() -> int:
+            return max(1, round(notes / messages * sum(batches) / len(batches)))
+
         print(f"{notes} notes in {blocks} blocks: {total} rows; {rounds} rounds, medians")
         figures = await _in_turns(
             rounds,
             {
-                "Kafka to Postgres": lambda: kafka_to_postgres(server, template, source, bootstrap),
-                "raw upsert": lambda: raw_upsert(server, template, tables, 20),
+                "Kafka to Postgres": lambda: kafka_to_postgres(server, template, source, bootstrap, batches),
+                "raw upsert": lambda: raw_upsert(server, template, tables, notes_a_batch()),
                 "rebuild": lambda: rebuild(server, template, source),
                 "reading the blocks only": lambda: read_only(source),
             },
         )
         await database.dispose()
+    print(f"a batch of the projector, and a transaction of the raw upsert, had {notes_a_batch()} notes")
     for name, seconds in figures.items():
         print(f"{name:<24} {seconds:7.2f} s  {total / seconds:9.0f} rows/s")
     print(f"Kafka to Postgres / raw upsert: {figures['raw upsert'] / figures['Kafka to Postgres']:.2f} x (aim 0.7)")

@@ -32,14 +32,17 @@ def parse(data: bytes) -> Any:
     Raises CanonicalJsonError, whose text says what is wrong but nothing of the content.
     """
     try:
-        value = _DECODER.decode(data.decode("utf-8"))
+        text = data.decode("utf-8")
+        value = _DECODER.decode(text)
     except UnicodeDecodeError as error:
         raise CanonicalJsonError("not UTF-8") from error
     except json.JSONDecodeError as error:
         raise CanonicalJsonError(f"not JSON: line {error.lineno}, column {error.colno}") from None
     except RecursionError:
         raise CanonicalJsonError("nested too deeply") from None
-    _refuse_what_has_no_canonical_form(value)
+    _refuse_unbounded(value)
+    if _ESCAPE in text:  # as they are, JSON has neither NUL nor UTF-8 a surrogate
+        _refuse_unstorable_strings(value)
     return value
 
 
@@ -108,20 +111,36 @@ def _scalar(value: Any) -> str:
     raise CanonicalJsonError(f"a {type(value).__name__} has no canonical form")
 
 
-def _refuse_what_has_no_canonical_form(value: Any) -> None:
-    waiting = [(value, 1)]
+def _refuse_unbounded(value: Any) -> None:
+    depth, level = 0, _containers([value])
+    while level:
+        depth += 1
+        if depth > JSON_MAX_DEPTH:
+            raise CanonicalJsonError("nested too deeply")
+        inner: list[Any] = []
+        for item in level:
+            is_object = isinstance(item, dict)
+            if len(item) > (JSON_MAX_MEMBERS if is_object else JSON_MAX_ITEMS):
+                raise CanonicalJsonError("an object or array is too long")
+            inner += _containers(item.values() if is_object else item)
+        level = inner
+
+
+def _containers(values: Iterable[Any]) -> list[Any]:
+    return [each for each in values if isinstance(each, (dict, list))]
+
+
+def _refuse_unstorable_strings(value: Any) -> None:
+    waiting = [value]
     while waiting:
-        item, depth = waiting.pop()
+        item = waiting.pop()
         if isinstance(item, str):
             _refuse_unstorable(item)
-        elif isinstance(item, (dict, list)):
-            if depth > JSON_MAX_DEPTH:
-                raise CanonicalJsonError("nested too deeply")
-            if len(item) > (JSON_MAX_MEMBERS if isinstance(item, dict) else JSON_MAX_ITEMS):
-                raise CanonicalJsonError("an object or array is too long")
-            if isinstance(item, dict):
-                waiting.extend((key, depth) for key in item)
-            waiting.extend((child, depth + 1) for child in (item.values() if isinstance(item, dict) else item))
+        elif isinstance(item, dict):
+            waiting += item
+            waiting += item.values()
+        elif isinstance(item, list):
+            waiting += item
 
 
 def _refuse_unstorable(text: str) -> None:
@@ -167,6 +186,7 @@ def _constant(literal: str) -> NoReturn:
     raise CanonicalJsonError("NaN and Infinity are not JSON")
 
 
+_ESCAPE = "\\u"
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_object_without_duplicates, parse_float=_decimal, parse_int=_integer, parse_constant=_constant
 )

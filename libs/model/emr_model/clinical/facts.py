@@ -70,20 +70,25 @@ def coded_concept(value: Any) -> CodedConcept | None:
 
 def searchable_text(note: JsonObject) -> str:
     """What of a note people may look for by words: typed text, codes in words, remarks, narratives. Never raises."""
-    return "\n".join(_words(note)).replace("\0", " ")
+    words: list[str] = []
+    _collect_words(note, "", words)
+    return "\n".join(words).replace("\0", " ")
 
 
-def _words(value: Any, name: str = "") -> Iterator[str]:
-    if isinstance(value, dict):
-        if str(value.get("contentType", "")).startswith("text/plain") and isinstance(value.get("data"), str):
-            yield _decoded(value["data"])
-        for key, item in value.items():
-            yield from _words(item, key)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _words(item, name)
-    elif isinstance(value, str) and name in _IN_WORDS:
-        yield _TAG.sub(" ", value) if name == "div" else value
+def _collect_words(value: JsonObject | list[Any], name: str, words: list[str]) -> None:
+    """``name`` is the member that an array stands in."""
+    if isinstance(value, dict) and "contentType" in value and _is_typed(value):
+        words.append(_decoded(value["data"]))
+    for key, item in value.items() if isinstance(value, dict) else ((name, item) for item in value):
+        if isinstance(item, str):
+            if key in _IN_WORDS:
+                words.append(_TAG.sub(" ", item) if key == "div" else item)
+        elif isinstance(item, (dict, list)):
+            _collect_words(item, key, words)
+
+
+def _is_typed(attachment: JsonObject) -> bool:
+    return str(attachment["contentType"]).startswith("text/plain") and isinstance(attachment.get("data"), str)
 
 
 def _decoded(data: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -54,9 +54,14 @@ class JsonValue:
 def parse(text: bytes | str) -> Any:
     """JSON without repeated members and without NaN or Infinity. Raises :class:`ValueMalformed`."""
     try:
-        return json.loads(text, object_pairs_hook=_unique_members, parse_constant=_refuse_constant)
+        return _DECODER.decode(text if isinstance(text, str) else _decoded(text))
     except (ValueError, RecursionError) as error:
         raise ValueMalformed("not JSON") from error
+
+
+def _decoded(text: bytes) -> str:
+    """As ``json.loads`` does."""
+    return text.decode(json.detect_encoding(text), "surrogatepass")
 
 
 def format_timestamp(moment: datetime) -> str:
@@ -154,22 +159,20 @@ def _dataclass_reader(expected: Any) -> Reader:
     required = {_wire_name(f.name) for f in fields(expected) if f.default is MISSING and f.default_factory is MISSING}
 
     def read(value: Any) -> Any:
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict):
             raise ValueMalformed("not an object")
         if not required <= value.keys() <= readers.keys():
             raise ValueMalformed(f"members are not those of {expected.__name__}")
-        return expected(
-            **{readers[name][0]: _read_member(name, readers[name][1], item) for name, item in value.items()}
-        )
+        members = {}
+        try:
+            for name, item in value.items():
+                member, read_member = readers[name]
+                members[member] = read_member(item)
+        except ValueMalformed as error:
+            raise ValueMalformed(f"{name}: {error}") from None
+        return expected(**members)
 
     return read
-
-
-def _read_member(name: str, read: Reader, value: Any) -> Any:
-    try:
-        return read(value)
-    except ValueMalformed as error:
-        raise ValueMalformed(f"{name}: {error}") from None
 
 
 @cache
@@ -187,3 +190,6 @@ def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(_: str) -> Any:
     raise ValueMalformed("not JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique_members, parse_constant=_refuse_constant)

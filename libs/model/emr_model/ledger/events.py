@@ -117,7 +117,7 @@ class LedgerEvent(JsonValue):
     def key(self) -> Key:
         return Key(self.object_type, self.attributes)
 
-    @property
+    @cached_property
     def subject(self) -> str:
         """What the event is about and is ordered by: the EMR's id, or ``org:`` and the hospital's MSP id."""
         return subject_of(self.key)

@@ -14,6 +14,7 @@ import structlog
 from emr_common.sealing import WrappingKey
 from emr_model.ledger.codec import ValueMalformed
 from emr_model.ledger.events import PARTITIONS, BlockMark, LedgerEvent, Message, decode, partition_of
+from emr_model.ledger.keys import ObjectType
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from emr_indexer.postgres import persistently
@@ -227,11 +228,13 @@ class Projector:
         partitions: set[int],
         changes: Changes,
     ) -> Projection:
-        state = await store.load_state(connection, {event.subject for event in events}, partitions)
+        endings = any(event.object_type is ObjectType.END for event in events)
+        subjects = {event.subject for event in events}
+        state = await store.load_state(connection, subjects, partitions, endings=endings)
         sealed = [event for event in events if event.sealed is not None]
         repeated = {event.subject for event in sealed if event.position <= state.positions.get(event.subject, NOWHERE)}
         await store.load_placeholders(connection, state, repeated)
-        keys = await store.wrapped_keys(connection, {event.subject for event in sealed})
+        keys = await store.wrapped_keys(connection, {event.subject for event in sealed}) if sealed else {}
         return Projection(self._msp_id, Contents(self._msp_id, self._wrapping, keys), self._pseudonyms, state, changes)
 
     def _step(

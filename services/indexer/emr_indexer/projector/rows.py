@@ -1,7 +1,8 @@
-"""From facts to rows of schema ``care``."""
+"""From facts to rows of schema ``care``. Columns of JSON hold its text."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +25,7 @@ def recipient(event: LedgerEvent, fact: Fact) -> str:
 
 
 def organization(event: LedgerEvent, fact: Organization) -> Row:
-    sealing_keys = [key.to_wire() for key in fact.sealing_keys]
+    sealing_keys = json.dumps([key.to_wire() for key in fact.sealing_keys])
     return {"msp_id": event.attributes[0], "name": fact.name, "sealing_keys": sealing_keys, **written_by(event)}
 
 
@@ -109,7 +110,7 @@ def sharing(event: LedgerEvent, fact: Access, emr_row: Mapping[str, Any]) -> Row
         "snapshot_version": snapshot.version if snapshot else None,
         "snapshot_sha256": snapshot.sha256 if snapshot else None,
         "snapshot_key_id": snapshot.recipient_key_id if snapshot else None,
-        "access": fact.to_wire(),
+        "access": fact.to_json().decode(),
         **written_by(event),
     }
 

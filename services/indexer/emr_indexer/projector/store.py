@@ -9,17 +9,19 @@ import sqlalchemy as sa
 from emr_model.ledger.events import PARTITIONS, BlockMark, LedgerEvent, decode, encode
 from emr_model.ledger.values import Life
 from emr_readmodel import care, hospital
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from emr_indexer.projector.changes import WITHOUT_CONTENT, WITHOUT_DEMOGRAPHICS, Changes, Ended, Parked, Refused, Row
+from emr_indexer.projector.changes import WITHOUT_CONTENT, WITHOUT_DEMOGRAPHICS, Changes, Ended, Parked, Refused
 from emr_indexer.projector.projection import Position, State
+from emr_indexer.projector.upserts import any_of, put, rows_of_text, update
 from emr_indexer.refusals import PARKING, Refusal
 
 PARTITION_LOCKS = 0x454D5203
 """First half of the advisory locks that keep two projectors off one partition: one may not know yet that it lost it."""
 
 _CONTENT_COLUMNS = frozenset(WITHOUT_DEMOGRAPHICS)
+_EMR_COLUMNS = [column.name for column in care.emr.c if column.name not in _CONTENT_COLUMNS]
 _ENDING_COLUMNS = frozenset({"ended_at", "ended_by", "ended_why", "ending"})
 
 
@@ -43,22 +45,27 @@ async def prepare(engine: AsyncEngine, partitions: int = PARTITIONS) -> str:
 async def lock_partitions(
     connection: AsyncConnection, partitions: Iterable[int], locks_of: int = PARTITION_LOCKS
 ) -> None:
-    """Until the end of the transaction; in one order, so that two projectors never wait for each other."""
+    """Until the end of the transaction; in one order, so that two projectors never wait for each other.
+
+    The transaction's statements are planned each time: a plan made for tables that were empty reads them whole.
+    """
     locks = [sa.func.pg_advisory_xact_lock(locks_of, partition) for partition in sorted(partitions)]
-    await connection.execute(sa.select(*locks))
+    planning = sa.func.set_config("plan_cache_mode", "force_custom_plan", True)
+    await connection.execute(sa.select(planning, *locks))
 
 
-async def load_state(connection: AsyncConnection, subjects: Collection[str], partitions: Collection[int]) -> State:
-    """What the read model knows of the subjects and partitions. The partitions' locks must be held."""
-    return State(
-        positions=await _positions(connection, subjects),
-        emrs=await _emrs(connection, subjects),
-        ended=await _ended(connection, subjects),
-        blocks=await _blocks(connection, partitions),
-        parked=await parked_subjects(connection, subjects),
-        stopped=await _stopped(connection, partitions),
-        skipped=await _skipped(connection, partitions),
-    )
+async def load_state(
+    connection: AsyncConnection, subjects: Collection[str], partitions: Collection[int], *, endings: bool = True
+) -> State:
+    """What the read model knows of the subjects and partitions. The partitions' locks must be held.
+
+    ``endings``: whether there may be events about these.
+    """
+    state = State(ended=await _ended(connection, subjects) if endings else {})
+    await _load_subjects(connection, state, subjects)
+    if partitions and await _load_blocks(connection, state, partitions):
+        await _load_stops(connection, state, partitions)
+    return state
 
 
 async def load_placeholders(connection: AsyncConnection, state: State, emr_ids: Collection[str]) -> None:
@@ -66,10 +73,10 @@ async def load_placeholders(connection: AsyncConnection, state: State, emr_ids: 
     if not emr_ids:
         return
     table = care.note
-    query = sa.select(table).where(table.c.emr_id.in_(emr_ids), table.c.content.is_(None))
+    query = sa.select(table).where(table.c.emr_id == any_of(emr_ids), table.c.content.is_(None))
     for row in (await connection.execute(query)).mappings():
         state.placeholders[row["emr_id"], row["version"]] = dict(row)
-    alive = sa.and_(care.emr.c.emr_id.in_(emr_ids), care.emr.c.life != Life.ERASED.value)
+    alive = sa.and_(care.emr.c.emr_id == any_of(emr_ids), care.emr.c.life != Life.ERASED.value)
     query_emrs = sa.select(care.emr.c.emr_id).where(alive, care.emr.c.demographics.is_(None))
     state.without_demographics.update(await connection.scalars(query_emrs))
 
@@ -106,101 +113,76 @@ async def release(connection: AsyncConnection, subject: str, events: Sequence[Le
     return True
 
 
-async def _positions(connection: AsyncConnection, subjects: Collection[str]) -> dict[str, Position]:
-    table = care.emr_position.c
-    query = sa.select(table.emr_id, table.block, table.tx, table.write).where(table.emr_id.in_(subjects))
-    return {emr_id: (block, tx, write) for emr_id, block, tx, write in await connection.execute(query)}
-
-
-async def _emrs(connection: AsyncConnection, subjects: Collection[str]) -> dict[str, dict[str, Any]]:
-    columns = [column for column in care.emr.c if column.name not in _CONTENT_COLUMNS]
-    found = await connection.execute(sa.select(*columns).where(care.emr.c.emr_id.in_(subjects)))
-    return {row["emr_id"]: dict(row) for row in found.mappings()}
+async def _load_subjects(connection: AsyncConnection, state: State, subjects: Collection[str]) -> None:
+    """Positions, what is parked, and rows of EMRs, in one query: a small batch costs as much as its round trips."""
+    if not subjects:
+        return
+    position, given = care.emr_position.c, rows_of_text("subject", subjects)
+    columns = [care.emr.c[name] for name in _EMR_COLUMNS]
+    is_parked = care.parked.c.subject.is_not(None)
+    about = given.outerjoin(care.emr_position, position.emr_id == given.c.subject)
+    about = about.outerjoin(care.parked, care.parked.c.subject == given.c.subject)
+    about = about.outerjoin(care.emr, care.emr.c.emr_id == given.c.subject)
+    query = sa.select(given.c.subject, is_parked, position.block, position.tx, position.write, *columns)
+    for subject, waits, block, tx, write_number, *emr in await connection.execute(query.select_from(about)):
+        if waits:
+            state.parked.add(subject)
+        if block is not None:
+            state.positions[subject] = (block, tx, write_number)
+        if emr[0] is not None:
+            state.emrs[subject] = dict(zip(_EMR_COLUMNS, emr, strict=True))
 
 
 async def _ended(connection: AsyncConnection, subjects: Collection[str]) -> dict[tuple[str, str], int]:
     table = care.ending.c
-    query = sa.select(table.emr_id, table.recipient_msp, table.number).where(table.emr_id.in_(subjects))
+    query = sa.select(table.emr_id, table.recipient_msp, table.number).where(table.emr_id == any_of(subjects))
     return {(emr_id, recipient): number for emr_id, recipient, number in await connection.execute(query)}
 
 
-async def _blocks(connection: AsyncConnection, partitions: Collection[int]) -> dict[int, int]:
-    table = care.position.c
-    query = sa.select(table.partition, table.block).where(table.partition.in_(partitions))
-    return {row.partition: row.block for row in await connection.execute(query)}
+async def _load_blocks(connection: AsyncConnection, state: State, partitions: Collection[int]) -> bool:
+    """Whether one of the partitions was ever stopped."""
+    table, letter = care.position.c, care.dead_letter.c
+    stopped = sa.exists().where(letter.stops_partition, letter.partition == table.partition)
+    query = sa.select(table.partition, table.block, stopped).where(table.partition.in_(partitions))
+    found = (await connection.execute(query)).all()
+    state.blocks.update({partition: block for partition, block, _ in found})
+    return any(was_stopped for *_, was_stopped in found)
 
 
-async def _stopped(connection: AsyncConnection, partitions: Collection[int]) -> frozenset[str]:
-    """Ids of messages for which the partitions waited when they were stopped."""
+async def _load_stops(connection: AsyncConnection, state: State, partitions: Collection[int]) -> None:
     table = care.dead_letter.c
-    waits = sa.and_(table.stops_partition, table.resolved_at.is_(None), table.partition.in_(partitions))
-    return frozenset(await connection.scalars(sa.select(table.event_id).where(waits)))
-
-
-async def _skipped(connection: AsyncConnection, partitions: Collection[int]) -> frozenset[str]:
-    """Ids of records that are no messages and that a person has given up."""
-    table = care.dead_letter.c
-    given_up = sa.and_(table.stops_partition, table.resolved_at.is_not(None), table.partition.in_(partitions))
-    malformed = table.code == Refusal.MESSAGE_MALFORMED.value
-    return frozenset(await connection.scalars(sa.select(table.event_id).where(given_up, malformed)))
+    query = sa.select(table.event_id, table.code, table.resolved_at)
+    found = (await connection.execute(query.where(table.stops_partition, table.partition.in_(partitions)))).all()
+    given_up = [row for row in found if row.resolved_at is not None and row.code == Refusal.MESSAGE_MALFORMED.value]
+    state.stopped = frozenset(row.event_id for row in found if row.resolved_at is None)
+    state.skipped = frozenset(row.event_id for row in given_up)
 
 
 async def wrapped_keys(connection: AsyncConnection, emr_ids: Collection[str]) -> dict[str, bytes]:
     table = hospital.emr_key.c
-    query = sa.select(table.emr_id, table.wrapped_keyset).where(table.emr_id.in_(emr_ids))
+    query = sa.select(table.emr_id, table.wrapped_keyset).where(table.emr_id == any_of(emr_ids))
     return {row.emr_id: row.wrapped_keyset for row in await connection.execute(query)}
 
 
 async def write(connection: AsyncConnection, changes: Changes) -> None:
     """Every row of a batch and its positions. Repeating it changes nothing."""
-    await _put(connection, care.organization, changes.organizations.values())
-    await _put(connection, care.emr, changes.emrs.values(), keep=_CONTENT_COLUMNS)
-    await _update_demographics(connection, changes.demographics.values())
-    await _put(connection, care.note, changes.notes.values())
-    await _put(connection, care.condition, changes.conditions.values())
-    await _put(connection, care.medication, changes.medications.values())
-    await _put(connection, care.pseudonym, changes.pseudonyms.values())
-    await _put(connection, care.sharing, changes.sharings.values(), keep=_ENDING_COLUMNS)
-    await _put(connection, care.ending, changes.endings.values())
+    await put(connection, care.organization, changes.organizations.values())
+    await put(connection, care.emr, changes.emrs.values(), keep=_CONTENT_COLUMNS)
+    await update(connection, care.emr, _CONTENT_COLUMNS, changes.demographics.values())
+    await put(connection, care.note, changes.notes.values())
+    await put(connection, care.condition, changes.conditions.values())
+    await put(connection, care.medication, changes.medications.values())
+    await put(connection, care.pseudonym, changes.pseudonyms.values())
+    await put(connection, care.sharing, changes.sharings.values(), keep=_ENDING_COLUMNS)
+    await put(connection, care.ending, changes.endings.values())
     await _end_sharings(connection, changes.ended)
-    await _put(connection, care.disclosure, changes.disclosures.values())
+    await put(connection, care.disclosure, changes.disclosures.values())
     await _erase(connection, changes.erased)
     await put_dead_letters(connection, changes.refused)
     await _park(connection, changes.parked.values(), changes.waiting.values())
     await _resolve(connection, changes.resolved)
     await _put_positions(connection, changes.positions)
     await _put_marks(connection, changes.marks)
-
-
-async def _put(
-    connection: AsyncConnection, table: sa.Table, rows: Collection[Row], *, keep: frozenset[str] = frozenset()
-) -> None:
-    """Inserts rows or replaces them by primary key, except for the columns in ``keep``, which rows do not have."""
-    if not rows:
-        return
-    columns = [column for column in table.c if column.name not in keep]
-    values = {column.name: _value(column) for column in columns}
-    statement = insert(table).values(values)
-    replaced = {name: statement.excluded[name] for name in values if not table.c[name].primary_key}
-    statement = statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=replaced)
-    await connection.execute(statement, [dict(row) for row in rows])
-
-
-def _value(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
-    """Content is JSON text already, with its decimals as written: it goes to Postgres as text. So do words."""
-    if column.name == "words":
-        return sa.func.to_tsvector("simple", sa.bindparam(column.name, type_=sa.Text()))
-    if column.name in ("content", "demographics"):
-        return sa.cast(sa.bindparam(column.name, type_=sa.Text()), JSONB)
-    return sa.bindparam(column.name, type_=column.type)
-
-
-async def _update_demographics(connection: AsyncConnection, rows: Collection[Row]) -> None:
-    if not rows:
-        return
-    values = {name: _value(care.emr.c[name]) for name in _CONTENT_COLUMNS}
-    statement = sa.update(care.emr).where(care.emr.c.emr_id == sa.bindparam("of_emr")).values(values)
-    await connection.execute(statement, [{**row, "of_emr": row["emr_id"]} for row in rows])
 
 
 async def _end_sharings(connection: AsyncConnection, endings: Sequence[Ended]) -> None:
@@ -302,7 +284,7 @@ async def _put_positions(connection: AsyncConnection, positions: Mapping[str, Po
         {"emr_id": subject, "block": block, "tx": tx, "write": write}
         for subject, (block, tx, write) in positions.items()
     ]
-    await _put(connection, care.emr_position, rows)
+    await put(connection, care.emr_position, rows)
 
 
 async def _put_marks(connection: AsyncConnection, marks: Mapping[int, BlockMark]) -> None:

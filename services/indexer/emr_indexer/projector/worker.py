@@ -1,15 +1,16 @@
 """The faust application: which topics are read, in what batches, and when a record is acknowledged.
 
-faust acknowledges what an agent took, even when the agent raised, and delivers on. So nothing is left to it: batches
-come unacknowledged (``noack_take``), a record is acknowledged after its rows are committed, and a failure that nobody
-foresaw ends the process, whose successor begins at the first record that was not acknowledged.
+faust acknowledges what an agent took, even when the agent raised, and delivers on. So there is no agent: the records
+that have come meanwhile are taken together from faust's channel, a record is acknowledged after its rows are committed,
+and a failure that nobody foresaw ends the process, whose successor begins at the first record that was not
+acknowledged.
 """
 
 from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,18 +23,16 @@ from emr_model.ledger.events import MAX_RECORD_BYTES
 from emr_indexer.projector.projector import Record
 from emr_indexer.projector.traces import traced_batch
 
-BATCH_MESSAGES = 200
-BATCH_SECONDS = 0.02
+BATCH_MESSAGES = 1000
+BATCH_BYTES = 8 * 1024 * 1024
 COMMIT_SECONDS = 1.0
 SESSION_SECONDS = 12.0  # how long the partitions of a worker that was killed wait for the next one
 
 
-class HandlerFailed(Exception):
-    """For faust, which logs an exception's text: that of a database's error may hold a row."""
-
-
 OnRecords = Callable[[Sequence[Record]], Awaitable[Collection[Record]]]
 """Returns the records to acknowledge."""
+
+Work = Callable[[], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True)
@@ -53,41 +52,68 @@ class Worker:
         self._folder = tempfile.TemporaryDirectory(prefix="emr-projector-")  # faust wants one; nothing is kept in it
         self._app = _application(settings, group, self._folder.name)
         self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._declare("project", self._topics.events, handlers.on_events)
-        self._declare("keep-dead-letters", self._topics.dead_letters, handlers.on_dead_letters)
+        self._works = [
+            self._work(self._topics.events, handlers.on_events),
+            self._work(self._topics.dead_letters, handlers.on_dead_letters),
+        ]
         self._app.on_partitions_assigned.connect(self._on_assigned)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         with self._folder:
             async with streams.running(self._app):
-                yield
+                works = [asyncio.create_task(self._until_failure(work)) for work in self._works]
+                try:
+                    yield
+                finally:
+                    for each in works:
+                        each.cancel()
+                    await asyncio.gather(*works, return_exceptions=True)
 
-    def _declare(self, name: str, topic: str, handle: OnRecords) -> None:
-        async def agent(stream: Any) -> None:
-            async for events in stream.noack_take(BATCH_MESSAGES, within=BATCH_SECONDS):
-                with traced_batch(f"process {topic}", [each.message.headers for each in events]):
-                    await self._handle(handle, stream, events)
-
+    def _work(self, topic: str, handle: OnRecords) -> Work:
+        """Subscribes now: faust passes a topic by that is added once it runs."""
         raw = self._app.topic(topic, value_type=bytes, value_serializer="raw", key_type=bytes, key_serializer="raw")
-        self._app.agent(raw, name=name)(agent)
+        incoming = aiter(raw).queue
 
-    async def _handle(self, handle: OnRecords, stream: Any, events: Sequence[Any]) -> None:
-        records = [Record(each.message.partition, each.message.offset, each.value) for each in events]
+        async def work() -> None:
+            while True:
+                events = await _batch(incoming)
+                with traced_batch(f"process {topic}", [each.message.headers for each in events]):
+                    await _handle(handle, events)
+
+        return work
+
+    async def _until_failure(self, work: Work) -> None:
         try:
-            done = {(record.partition, record.offset) for record in await handle(records)}
+            await work()
         except Exception as error:
             if not self.failure.done():
                 self.failure.set_exception(error)
-            raise HandlerFailed(type(error).__name__) from None
-        for each in events:
-            if (each.message.partition, each.message.offset) in done:
-                await stream.ack(each)
 
     async def _on_assigned(self, _: Any, assigned: Collection[Any], **__: Any) -> None:
         for partition in assigned:
             if partition.topic == self._topics.events:
                 self._handlers.on_assigned(partition.partition)
+
+
+async def _handle(handle: OnRecords, events: Sequence[Any]) -> None:
+    records = [Record(each.message.partition, each.message.offset, each.value) for each in events]
+    done = {(record.partition, record.offset) for record in await handle(records)}
+    for each in events:
+        if (each.message.partition, each.message.offset) in done:
+            each.ack()
+
+
+async def _batch(incoming: Any) -> list[Any]:
+    """What has come: at least one record, and no more than fit a transaction. The longer one takes, the more the next
+    holds.
+    """
+    events = [await incoming.get()]
+    size = len(events[0].value or b"")
+    while len(events) < BATCH_MESSAGES and size < BATCH_BYTES and not incoming.empty():
+        events.append(incoming.get_nowait())
+        size += len(events[-1].value or b"")
+    return events
 
 
 def _application(settings: KafkaSettings, group: str, folder: str) -> Any:
@@ -105,4 +131,5 @@ def _application(settings: KafkaSettings, group: str, folder: str) -> Any:
         broker_commit_interval=COMMIT_SECONDS,
         broker_session_timeout=SESSION_SECONDS,
         stream_wait_empty=False,
+        stream_buffer_maxsize=2 * BATCH_MESSAGES,
     )
