@@ -47,7 +47,7 @@ async def test_fifty_at_once_over_two_instances_have_one_effect_and_one_answer(
 
         sent = [asyncio.create_task(post(url)) for url in instances * (AT_ONCE // 2)]
         await asyncio.wait(sent, return_when=asyncio.FIRST_COMPLETED, timeout=0.1)
-        await stack.kill("devnet")
+        await stack.kill(stack.ledger_process)
         await stack.kill("records-a")
         async with asyncio.timeout(120):
             answers = await asyncio.gather(*sent)

@@ -325,7 +325,7 @@ def _in_a_ledger(name: str) -> Plant:
     @asynccontextmanager
     async def plant(stack: Stack, _: Told, content: bytes) -> AsyncIterator[None]:
         """In a value of many pages."""
-        path = stack.home.network / "devnet" / name / "planted.db"
+        path = sinks.ledger_path(stack, name) / "planted.db"
         with closing(sqlite3.connect(path)) as database:
             database.execute("create table planted (value blob)")
             database.execute("insert into planted values (?)", (bytes(4000) + content + bytes(9000),))

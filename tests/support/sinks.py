@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,6 +17,7 @@ from emr_deploy.kafka import Kafka
 from emr_deploy.postgres import SUPERUSER
 from emr_deploy.process import Stage
 from sqlalchemy.engine import make_url
+from support.leveldb import table_blocks
 from support.stack import Stack
 
 Contents = list[tuple[str, bytes]]
@@ -31,7 +32,8 @@ def files(folder: Path, *, but: tuple[str, ...] = ()) -> Contents:
     for path in sorted(folder.rglob("*")):
         if path.relative_to(folder).parts[0] in but or not path.is_file():
             continue
-        found.append((str(path.relative_to(folder)), path.read_bytes().rstrip(b"\0")))
+        with suppress(FileNotFoundError):  # databases remove files while they are looked at
+            found.append((str(path.relative_to(folder)), path.read_bytes().rstrip(b"\0")))
     return found
 
 
@@ -64,8 +66,23 @@ def _octets(value: object) -> bytes:
 
 def ledger_folder(stack: Stack, name: str) -> Contents:
     """Of a hospital's peer, by MSP id, or the `orderer`'s."""
-    folder = stack.home.network / "devnet" / name
-    return files(folder) + databases(folder)
+    folder = ledger_path(stack, name)
+    return files(folder) + databases(folder) + tables_of_leveldb(folder)
+
+
+def ledger_path(stack: Stack, name: str) -> Path:
+    if stack.ledger == "devnet":
+        return stack.home.network / "devnet" / name
+    return stack.home.fabric / ("orderer-1" if name == "orderer" else f"peer-{stack.hospital(name).name}")
+
+
+def tables_of_leveldb(folder: Path) -> Contents:
+    """A peer at work puts tables together and removes what they were made from."""
+    found = []
+    for path in sorted(folder.rglob("*.ldb")):
+        with suppress(FileNotFoundError):
+            found.append((str(path.relative_to(folder)), b"\n".join(table_blocks(path.read_bytes()))))
+    return found
 
 
 def other_files(stack: Stack) -> Contents:

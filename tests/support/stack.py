@@ -22,6 +22,7 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
+from emr_deploy.administration.revoking import Revoking
 from emr_deploy.bundles import PatientBundle, make_histories
 from emr_deploy.callers import Answer, Callers
 from emr_deploy.process import Process
@@ -148,6 +149,12 @@ class Stack:
 
         enrolment = Enrolment(self.home, self.hospital(organization), self.system.ports)
         return SigningIdentity.from_msp_dir(enrolment.admin_folder, self.msp_id(organization))
+
+    async def publish_revocations(self, organization: str) -> None:
+        """Tells the channel what the hospital's CA has revoked, as `emr staff revoke` does."""
+        system = self.system
+        revoking = Revoking(self.home, system.topology, self.hospital(organization), system.ports, lambda _: None)
+        await revoking.publish()
 
     # calls
 

@@ -11,6 +11,7 @@ import typer
 from emr_network.enrolment import ADMIN
 from emr_network.home import Home
 
+from emr_deploy.administration.revoking import Revoking
 from emr_deploy.callers import Answer, Callers
 from emr_deploy.output import AsJson, Output
 from emr_deploy.system import System, UsageError
@@ -58,8 +59,12 @@ def revoke_staff(
     as_json: AsJson = False,
 ) -> None:
     """Revoke a member of staff: the certificate counts nowhere from then on."""
+    out = Output(as_json=as_json)
     answer = _call(org, ADMIN, "DELETE", f"/staff/{enrolment_id}")
-    Output(as_json=as_json).result(answer, f"revoked {enrolment_id}")
+    system = System(Home.from_environment())
+    revoking = Revoking(system.home, system.topology, system.topology.organization(org), system.ports, out.say)
+    asyncio.run(revoking.publish())
+    out.result(answer, f"revoked {enrolment_id}")
 
 
 @patient_app.command("add")
