@@ -84,8 +84,7 @@ class System:
     def make(self, *, free_ports: bool = False, topology: Path = TOPOLOGY, ledger: Ledger | None = None) -> None:
         """Topology, ports, certificates and secrets: all that nodes need which somebody else starts."""
         if not self.home.topology.exists():
-            wanted = load(topology)
-            save(wanted.on(ledger or wanted.ledger), self.home.topology)
+            save(load(topology, ledger), self.home.topology)
             self._say(f"made   {self.home.root}")
         if ledger not in (None, self.topology.ledger):
             raise UsageError(

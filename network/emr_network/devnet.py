@@ -12,7 +12,7 @@ import yaml
 from emr_network.home import Home
 from emr_network.material import orderer_name, orderer_organization, peer_organization
 from emr_network.ports import Ports
-from emr_network.topology import Organization, Topology
+from emr_network.topology import ENDORSEMENT_SECONDS, Organization, Topology
 
 REGISTRAR = "registrar"
 CONTROL_TIMEOUT_SECONDS = 20.0
@@ -51,6 +51,7 @@ def write_devnet_config(home: Home, topology: Topology, ports: Ports) -> Path:
                     "endorsement": topology.endorsement,
                 }
             ],
+            "limits": {"endorsement_timeout_seconds": ENDORSEMENT_SECONDS},
             "control": {"listen": ports.address("devnet-control")},
         },
     )

@@ -15,6 +15,8 @@ Port = Annotated[int, Field(ge=1024, le=65535)]
 Domain = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$")]
 MspId = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9.-]{0,62}$")]
 Ledger = Literal["devnet", "fabric"]
+ENDORSEMENT_SECONDS = 8
+"""So long a gateway waits for another hospital's endorsement: one whose peer hangs is named within ten seconds."""
 CHANNEL_ENDORSEMENT = "/Channel/Application/Endorsement"
 """The channel's own endorsement policy: a majority of its organizations."""
 
@@ -135,10 +137,6 @@ class Topology(_Section):
             raise ValueError("several peers a hospital need ledger fabric")
         return self
 
-    def on(self, ledger: Ledger) -> Self:
-        """The same hospitals on that ledger. Raises TopologyError."""
-        return _validated(type(self), {**self.model_dump(by_alias=True), "ledger": ledger}, "the topology")
-
     def with_organization(self, organization: Organization) -> Self:
         """Raises TopologyError, also for one that shares a name, an MSP id or a domain with another."""
         content = self.model_dump(by_alias=True)
@@ -187,12 +185,14 @@ def organization_of(content: object) -> Organization:
     return _validated(Organization, content, "the hospital")
 
 
-def load(path: Path) -> Topology:
-    """Raises TopologyError."""
+def load(path: Path, ledger: Ledger | None = None) -> Topology:
+    """On `ledger`, or on the one that the file names. Raises TopologyError."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise TopologyError(f"{path}: {error}") from error
+    if ledger is not None and isinstance(content, dict):
+        content["ledger"] = ledger
     return _validated(Topology, content, str(path))
 
 

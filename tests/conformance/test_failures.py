@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
@@ -10,6 +11,7 @@ from emr_network.fabric.programs import ProgramsMissing
 from hlf.deliver import follow
 from hlf.errors import EndorseError, EvaluateError
 from hlf.gateway import Timeouts
+from support.administration import eventually
 from support.devnet import Network, running_devnet
 from support.fabric import running_fabric
 from support.transactions import Client
@@ -23,8 +25,20 @@ Own = tuple[Network, Client]
 
 @pytest.fixture(params=["devnet", "fabric"])
 async def own(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Own]:
-    run = running_devnet if request.param == "devnet" else running_fabric
-    network = run(tmp_path)
+    async with _own(request.param, tmp_path) as own:
+        yield own
+
+
+@pytest.fixture(params=["devnet", "fabric"])
+async def hasty(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Own]:
+    """The same; on devnet its gateways wait shortly for an endorsement."""
+    async with _own(request.param, tmp_path, endorsement_timeout_seconds=2) as own:
+        yield own
+
+
+@asynccontextmanager
+async def _own(kind: str, folder: Path, **limits: float) -> AsyncIterator[Own]:
+    network = running_devnet(folder, settings={"limits": limits}) if kind == "devnet" else running_fabric(folder)
     try:
         running = await network.__aenter__()
     except ProgramsMissing as missing:
@@ -70,6 +84,17 @@ async def test_a_chaincode_that_is_down_is_named_and_found_again_when_it_is_back
     await network.start_chaincode(B)
     await answer_of(client, B)
     await client.submit("put", "k", "v")
+
+
+async def test_a_hospital_that_hangs_is_named_by_the_gateway_before_the_client_gives_up(hasty: Own) -> None:
+    network, client = hasty
+    async with network.hanging(B):
+        with pytest.raises(EndorseError) as caught:
+            await client.endorse("put", "k", "v")
+    assert caught.value.code is grpc.StatusCode.ABORTED
+    assert B in caught.value.unavailable_organizations
+    await answer_of(client, B)
+    await eventually(lambda: client.submit("put", "k", "v"))
 
 
 async def test_an_evaluation_moves_on_to_another_hospital_unless_told_not_to(own: Own) -> None:

@@ -85,10 +85,12 @@ class Administered(Stack):
 
 
 @asynccontextmanager
-async def administered(root: Path, *, hospitals: int = 3, orderers: int = 3) -> AsyncIterator[Administered]:
-    """Raises ProgramsMissing."""
+async def administered(
+    root: Path, *, hospitals: int = 3, orderers: int = 3, peers: int = 1
+) -> AsyncIterator[Administered]:
+    """`peers` are those of each hospital. Raises ProgramsMissing."""
     system = System(Home(root))
-    system.prepare(free_ports=True, topology=_topology(root, hospitals, orderers), ledger="fabric")
+    system.prepare(free_ports=True, topology=_topology(root, hospitals, orderers, peers), ledger="fabric")
     try:
         await _start(system)
         async with Callers(system.home, system.ports) as callers:
@@ -116,9 +118,12 @@ async def _launch(system: System, readiness: Readiness, processes: list[Process]
     await readiness.wait(processes, lambda _: None)
 
 
-def _topology(root: Path, hospitals: int, orderers: int) -> Path:
+def _topology(root: Path, hospitals: int, orderers: int, peers: int) -> Path:
     content = load(TOPOLOGY).model_dump(mode="json", by_alias=True)
+    content["ledger"] = "fabric"
     content["orderer"]["nodes"] = orderers
+    for organization in content["organizations"]:
+        organization["peers"] = peers
     first = content["organizations"][0]
     for number in range(2, hospitals):
         letter = "abcdef"[number]

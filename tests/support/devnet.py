@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -142,6 +142,7 @@ class Network(Protocol):
     async def stop_chaincode(self, msp_id: str) -> None: ...
     async def start_peer(self, msp_id: str) -> None: ...
     async def stop_peer(self, msp_id: str) -> None: ...
+    def hanging(self, msp_id: str) -> AbstractAsyncContextManager[None]: ...
 
 
 @dataclass
@@ -250,6 +251,16 @@ class Devnet:
         process.kill()
         await process.wait()
         await self.wait_for_chaincode(msp_id, connected=False)
+
+    @asynccontextmanager
+    async def hanging(self, msp_id: str) -> AsyncIterator[None]:
+        """A hospital that takes a proposal and does not answer: its chaincode stands still."""
+        process = self.chaincode_processes[msp_id]
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
 
     async def kill(self) -> None:
         """kill -9 of devnet; the chaincodes stay."""

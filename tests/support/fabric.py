@@ -9,6 +9,7 @@ The programs come from FABRIC_BIN or PATH; ProgramsMissing is raised where there
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -147,6 +148,16 @@ class Fabric:
         process = self.processes.pop(f"chaincode-{msp_id}")
         process.kill()
         await process.wait()
+
+    @asynccontextmanager
+    async def hanging(self, msp_id: str) -> AsyncIterator[None]:
+        """A hospital whose peer stands still."""
+        process = self.processes[msp_id]
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
 
     async def close(self) -> None:
         for name in list(self.processes):

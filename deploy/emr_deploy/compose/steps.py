@@ -36,7 +36,7 @@ Say = Callable[[str], None]
 
 def containers_topology(path: Path) -> Topology:
     """The hospitals of `path` on official Fabric, with as many orderers as docker-compose.yaml starts."""
-    topology = load(path).on("fabric")
+    topology = load(path, "fabric")
     return topology.model_copy(
         update={"orderer": topology.orderer.model_copy(update={"nodes": ORDERER_NODES})},
     )

@@ -18,8 +18,12 @@ from hlf.gateway import Gateway
 from hlf.identity import Signer
 
 FRESH_SECONDS = 60.0
-ABSENT_SECONDS = 5.0
-"""So long a hospital that did not answer is not asked again, where a write can do without it."""
+LOOK_AGAIN_SECONDS = 5.0
+ABSENT_SECONDS = (5.0, 10.0, 20.0, 40.0, 60.0)
+"""So long a hospital that did not answer, once, twice, … in a row, is not asked where a write can do without it."""
+SILENT_SECONDS = 30.0
+"""So long after it did not answer a hospital is expected to be silent still: a write waits for it only shortly."""
+SHORT_SECONDS = 2.5
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,22 @@ class Membership:
     msp_ids: frozenset[str]
     needed: int
     known: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Silence:
+    """Of a hospital that did not answer at ``at`` (monotonic seconds), after as many times in a row before."""
+
+    repeated: int
+    at: float
+
+    @property
+    def until(self) -> float:
+        return self.at + SILENT_SECONDS
+
+    @property
+    def absent_until(self) -> float:
+        return self.at + ABSENT_SECONDS[min(self.repeated, len(ABSENT_SECONDS) - 1)]
 
 
 class EndorserChoice:
@@ -41,35 +61,53 @@ class EndorserChoice:
         self._chaincode = chaincode
         self._known: Membership | None = None
         self._known_at = 0.0
-        self._absent: dict[str, float] = {}
+        self._silences: dict[str, Silence] = {}
 
     async def of(self, function: Function, arguments: Sequence[str | bytes]) -> tuple[str, ...]:
         """MSP ids, the own one first."""
         if function.spec.endorsers is not Endorsers.ALL:
             return (self._service.msp_id,)
         membership, required = await self._membership(), self._required(function, arguments)
-        if required - membership.known and time.monotonic() - self._known_at > ABSENT_SECONDS:
+        if required - membership.known and time.monotonic() - self._known_at > LOOK_AGAIN_SECONDS:
             self.look_again()
             membership = await self._membership()
         required &= membership.known | {self._service.msp_id}  # of one that nobody knows the contract says so
-        absent = {msp_id for msp_id, until in self._absent.items() if until > time.monotonic()} - required
-        present = membership.msp_ids - absent
+        present = membership.msp_ids - (self._absent() - required)
         chosen = (present if len(present) >= membership.needed else membership.msp_ids) | required
         return (self._service.msp_id, *sorted(chosen - {self._service.msp_id}))
 
     async def can_do_without(
         self, missing: frozenset[str], function: Function, arguments: Sequence[str | bytes]
     ) -> bool:
-        """Notes who did not answer; whether the write may be endorsed by the others."""
+        """Whether a write may be endorsed without those who did not answer."""
         if function.spec.endorsers is not Endorsers.ALL or not missing:
             return False
         membership = await self._membership()
         if missing & self._required(function, arguments):
             return False
-        if len(membership.msp_ids - missing) < membership.needed:
-            return False
-        self._absent |= dict.fromkeys(missing, time.monotonic() + ABSENT_SECONDS)
-        return True
+        return len(membership.msp_ids - missing) >= membership.needed
+
+    def seconds_for(self, endorsers: Sequence[str]) -> float | None:
+        """How long an endorsement by all of these is waited for: None is the usual time."""
+        return SHORT_SECONDS if self.expected_silent(endorsers) else None
+
+    def expected_silent(self, endorsers: Sequence[str]) -> frozenset[str]:
+        now = time.monotonic()
+        return frozenset(one for one in endorsers if one in self._silences and self._silences[one].until > now)
+
+    def did_not_answer(self, missing: frozenset[str]) -> None:
+        """Told of those who were waited for as long as they are given."""
+        for msp_id in missing - {self._service.msp_id}:
+            known = self._silences.get(msp_id)
+            self._silences[msp_id] = Silence(0 if known is None else known.repeated + 1, time.monotonic())
+
+    def answered(self, endorsers: Sequence[str]) -> None:
+        for msp_id in endorsers:
+            self._silences.pop(msp_id, None)
+
+    def _absent(self) -> frozenset[str]:
+        now = time.monotonic()
+        return frozenset(msp_id for msp_id, silence in self._silences.items() if silence.absent_until > now)
 
     async def asks_everybody(self) -> bool:
         """Whether the ledger itself lets no write pass that a hospital, and so an EMR's owner, did not endorse."""

@@ -11,13 +11,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+import grpc
 from emr_model.ledger.answers import OrganizationList, OrganizationView
 from emr_model.ledger.codec import JsonValue
 from emr_model.ledger.codes import Code
 from emr_model.ledger.functions import Function
 from fabric_protos.common import ledger_pb2
 from hlf.commits import Commit, CommitTracker
-from hlf.errors import EndorseError, EvaluateError, HlfError, SubmitError, TransactionInvalid
+from hlf.errors import EndorseError, ErrorDetail, EvaluateError, HlfError, SubmitError, TransactionInvalid
 from hlf.evidence import collect
 from hlf.gateway import Gateway, Proposal, Transaction
 from hlf.identity import Creator, Signer
@@ -203,19 +204,33 @@ class Ledger:
         function, arguments = call.function, _texts(call.arguments)
         async with _measured(function, "endorse"):
             for wait_seconds in LAG_WAITS_SECONDS:
-                proposal = make(await self._choice.of(function, arguments))
+                endorsers = await self._choice.of(function, arguments)
                 try:
-                    return await proposal.endorse()
+                    return await self._endorsed_by(endorsers, make(endorsers))
                 except EndorseError as error:
-                    missing = error.unavailable_organizations
                     if wait_seconds is None:
                         raise
-                    if await self._choice.can_do_without(missing, function, arguments):
+                    if await self._choice.can_do_without(error.unavailable_organizations, function, arguments):
                         continue
                     if not _may_be_behind(error, self.msp_id):
                         raise
                 await asyncio.sleep(wait_seconds)
         raise AssertionError("the last wait is None")
+
+    async def _endorsed_by(self, endorsers: Sequence[str], proposal: Proposal) -> Transaction:
+        """Raises EndorseError, which names those who did not answer. One whose peer hangs is waited for long once, and
+        then only shortly for a while."""
+        seconds = self._choice.seconds_for(endorsers)
+        try:
+            transaction = await proposal.endorse(timeout=seconds)
+        except EndorseError as error:
+            if seconds is None:
+                self._choice.did_not_answer(error.unavailable_organizations)
+            elif error.code is grpc.StatusCode.DEADLINE_EXCEEDED and not error.details:
+                raise _silent(error, self._choice.expected_silent(endorsers)) from error
+            raise
+        self._choice.answered(endorsers)
+        return transaction
 
     def _proposal(self, creator: Creator, call: Call, organizations: Sequence[str]) -> Proposal:
         contract = self._gateway.contract(creator, self._settings.channel, self._settings.chaincode)
@@ -306,6 +321,14 @@ class Ledger:
             bookmark = page.bookmark
             if not bookmark:
                 return organizations
+
+
+def _silent(error: EndorseError, msp_ids: frozenset[str]) -> EndorseError:
+    """The same error, as the own peer would have told it if it had been given the time."""
+    details = tuple(ErrorDetail("", msp_id, "code = DeadlineExceeded") for msp_id in sorted(msp_ids))
+    return EndorseError(
+        error.message, transaction_id=error.transaction_id, code=error.code, details=details, retriable=True
+    )
 
 
 def _may_be_behind(error: EndorseError, own_msp_id: str) -> bool:

@@ -33,10 +33,14 @@ Code = grpc.StatusCode
 
 
 class Gateway:
-    """The service of `home`. `running`: the peers that run and have joined, `home` among them."""
+    """The service of `home`. `running`: the peers that run and have joined, `home` among them. No peer's endorsement is
+    waited for longer than `endorsement_seconds`."""
 
-    def __init__(self, home: Endorser, running: Callable[[], Members], orderer: Orderer) -> None:
+    def __init__(
+        self, home: Endorser, running: Callable[[], Members], orderer: Orderer, endorsement_seconds: float
+    ) -> None:
         self._home = home
+        self._endorsement_seconds = endorsement_seconds
         self._running = running
         self._orderer = orderer
 
@@ -83,7 +87,7 @@ class Gateway:
         await at_one_height([endorser for endorser in members.values() if endorser.peer.endorses(proposal.called)])
         if not self._peer.serves(proposal.channel_id) or not self._peer.endorses(proposal.called):
             raise no_endorser(proposal)
-        answer = await ask(self._home, proposal)
+        answer = await ask(self._home, proposal, seconds=self._endorsement_seconds)
         if isinstance(answer, Failure):
             text = "failed to endorse transaction, see attached details for more info"
             raise RpcError(Code.ABORTED, text, detail(self._home, answer.message))
@@ -95,7 +99,8 @@ class Gateway:
         members = self._members()
         missing = [members[name] for name in sorted(layout) if name not in collected.endorsements and name in members]
         await at_one_height([self._home, *missing])
-        answers = await asyncio.gather(*(ask(endorser, proposal) for endorser in missing))
+        waits = (ask(endorser, proposal, seconds=self._endorsement_seconds) for endorser in missing)
+        answers = await asyncio.gather(*waits)
         for endorser, answer in zip(missing, answers, strict=True):
             collected.add(endorser, answer)
 

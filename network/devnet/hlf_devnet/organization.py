@@ -116,7 +116,8 @@ class RunningOrganization:
     async def serve(self, members: Callable[[], Members], calls: grpc_server.Calls) -> None:
         """Starts answering clients; raises AddressInUse."""
         limits = self._channel.config.limits
-        gateway = GatewayService(Gateway(self.endorser, members, self._channel.orderer))
+        endorsement_seconds = limits.endorsement_timeout_seconds
+        gateway = GatewayService(Gateway(self.endorser, members, self._channel.orderer, endorsement_seconds))
         peer = self.peer
         deliver = DeliverService(peer.ledger, peer.access, peer.serves)
         services = [

@@ -20,6 +20,7 @@ from hlf_devnet.proposal_checks import ProposalRefused
 from hlf_devnet.statuses import RpcError, error_detail
 
 LEVELLING_SECONDS: Final = 1.0
+_TIME_OUT: Final = "rpc error: code = DeadlineExceeded desc = context deadline exceeded"
 Members = Mapping[str, Endorser]
 """The organizations whose peers run, by MSP id."""
 
@@ -33,10 +34,15 @@ class Failure:
     elsewhere: bool
 
 
-async def ask(endorser: Endorser, proposal: Proposal, *, sign: bool = True) -> Endorsed | Failure:
-    """One peer's answer, as a gateway judges it."""
+async def ask(
+    endorser: Endorser, proposal: Proposal, *, sign: bool = True, seconds: float | None = None
+) -> Endorsed | Failure:
+    """One peer's answer, as a gateway judges it. It is waited for no longer than `seconds`."""
     try:
-        endorsed = await endorser.process(proposal, sign=sign)
+        async with asyncio.timeout(seconds):
+            endorsed = await endorser.process(proposal, sign=sign)
+    except TimeoutError:
+        return Failure(grpc.StatusCode.UNAVAILABLE, _TIME_OUT, elsewhere=True)
     except ProposalRefused as error:
         if error.before_processing:
             return Failure(grpc.StatusCode.UNAVAILABLE, str(error), elsewhere=True)

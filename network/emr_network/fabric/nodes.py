@@ -15,6 +15,8 @@ from typing import Any
 import yaml
 from hlf.gateway.endpoint import MAX_MESSAGE_BYTES
 
+from emr_network.topology import ENDORSEMENT_SECONDS
+
 _BUILDER = {
     "detect": '#!/bin/sh\ngrep -q \'"type": *"ccaas"\' "$2/metadata.json"\n',
     "build": '#!/bin/sh\ncp -r "$1"/. "$3"/\n',
@@ -209,7 +211,12 @@ def core_settings(builder: Path) -> dict[str, Any]:
                 },
             },
             "authentication": {"timewindow": "15m"},
-            "gateway": {"enabled": True, "endorsementTimeout": "30s", "broadcastTimeout": "30s", "dialTimeout": "2m"},
+            "gateway": {
+                "enabled": True,
+                "endorsementTimeout": f"{ENDORSEMENT_SECONDS}s",
+                "broadcastTimeout": "30s",
+                "dialTimeout": "2m",
+            },
             "limits": {"concurrency": {"endorserService": 2500, "deliverService": 2500, "gatewayService": 500}},
             "discovery": {"enabled": True, "authCacheEnabled": True, "authCacheMaxSize": 1000},
             "BCCSP": {"Default": "SW", "SW": {"Hash": "SHA2", "Security": 256}},

@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 import sqlalchemy as sa
+from emr_common import endorsers
 from emr_common.ledger import Ledger
 from emr_common.positions import Positions
 from emr_common.problems import OutcomePending, Problem
@@ -32,7 +33,7 @@ from hlf.gateway import Gateway
 from hlf.identity import SigningIdentity
 from sqlalchemy.ext.asyncio import AsyncEngine
 from support.hlf_blocks import Chain, new_envelope, new_member
-from support.hlf_peer import ScriptedPeer, evaluated, failing, gateway_to, scripted_peer, submitted
+from support.hlf_peer import ScriptedPeer, evaluated, failing, gateway_to, hanging, scripted_peer, submitted
 
 SERVICE: SigningIdentity = new_member("HospitalA")
 VALID, MVCC, POLICY_FAILURE = b"\x00", b"\x0b", b"\x0a"
@@ -195,6 +196,24 @@ async def test_where_a_majority_suffices_a_write_goes_on_without_a_silent_hospit
         await net.ledger.submit(caller, Function.ADD_EMR_NOTE)
     without = ["HospitalA", "HospitalB"]
     assert net.endorsers_asked() == [["HospitalA", "HospitalB", "HospitalC"], without, without]
+
+
+async def test_a_hospital_that_hung_is_waited_for_only_shortly_until_it_answers(
+    net: Network, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endorsers, "SHORT_SECONDS", 0.3)
+    hung = ("c:7051", "HospitalC", "rpc error: code = DeadlineExceeded desc = context deadline exceeded")
+    net.peer.script["Endorse"] = [failing(grpc.StatusCode.ABORTED, "failed to collect", hung), hanging()]
+    for _ in range(2):
+        with pytest.raises(Problem) as failure:
+            await net.ledger.submit(caller, Function.ADD_EMR_NOTE)
+        assert (failure.value.code, failure.value.members["hospitals"]) == (Code.HOSPITAL_UNAVAILABLE, ["HospitalC"])
+    monkeypatch.setattr(endorsers, "SHORT_SECONDS", 30)
+    net.orders_with(VALID)
+    await net.ledger.submit(caller, Function.ADD_EMR_NOTE)
+    monkeypatch.setattr(endorsers, "SHORT_SECONDS", 0)
+    net.orders_with(VALID)
+    await net.ledger.submit(caller, Function.ADD_EMR_NOTE)
 
 
 @pytest.mark.parametrize(

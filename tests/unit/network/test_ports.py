@@ -55,7 +55,7 @@ def test_a_foreign_listener_is_noticed_before_anything_starts(tmp_path: Path) ->
 
 
 def test_official_nodes_have_ports_for_administration_and_metrics(tmp_path: Path) -> None:
-    topology = load(TOPOLOGY).on("fabric")
+    topology = load(TOPOLOGY, "fabric")
     ports = Ports.plan(tmp_path / "ports.json", topology)
     assert (ports["orderer-1"], ports["orderer-1-admin"], ports["peer-b-operations"]) == (6050, 6051, 8056)
 

@@ -52,7 +52,7 @@ def test_a_hospital_that_takes_no_part_is_named_as_unknown() -> None:
 
 
 def test_a_topology_is_written_as_it_is_read(tmp_path: Path) -> None:
-    topology = load(TOPOLOGY).on("fabric")
+    topology = load(TOPOLOGY, "fabric")
     save(topology, tmp_path / "copy.yaml")
     assert load(tmp_path / "copy.yaml") == topology
 

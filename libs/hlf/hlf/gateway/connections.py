@@ -80,6 +80,8 @@ class Connections:
                 return await invoke(peer, max(deadline - _now(), 0.001))
             except grpc.aio.AioRpcError as error:
                 failure = step.error.from_rpc(error, transaction_id=step.transaction_id)
+                if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                    self.avoid(peer)  # it may hang, and another one not
                 if is_connection_lost(peer, error):
                     self.avoid(peer)
                     give_up_at = give_up_at or _now() + self.timeouts.connect
