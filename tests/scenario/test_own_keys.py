@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 from emr_deploy.callers import Answer
@@ -102,6 +103,62 @@ async def test_a_whole_record_is_updated_and_erased_with_own_keys(stack: Stack, 
     assert (await clerk.write("registration", "EraseEmr", emrId=emr_id)).required()["emrId"] == emr_id
     assert await stack.sql("a", "select 1 from hospital.emr_key where emr_id = $1", emr_id) == []
     assert (await clerk.prepare("registration", "UpdateDemographics", emrId=emr_id, patient=resource)).status == 410
+
+
+async def test_a_patient_sees_before_approving_what_would_be_shared(
+    stack: Stack, clerk: KeyHolder, physician: KeyHolder
+) -> None:
+    own, other = await admitted(stack, clerk), stack.msp_id("b")
+    emr_id = own.actor.emr_id
+    note = (await physician.write("records", "AddEmrNote", emrId=emr_id, note={"text": "Seen today."})).required()
+    shown = (await own.read("consent", "GetOwnEmr", recipientMsp=other)).required()
+    assert (shown["version"], shown["recipientMsp"], shown["state"]) == (1, other, None)
+    assert [(one["noteId"], one["isNew"]) for one in shown["notes"]] == [(note["noteId"], True)]
+    read = (await physician.read("records", "ReadEmr", emrId=emr_id)).required()
+    assert (shown["demographics"], shown["notes"][0]["content"]) == (read["demographics"], read["notes"][0]["content"])
+    outline = (await clerk.read("consent", "GetOrganization", emrId=emr_id, recipientMsp=other)).required()
+    assert [one.get("content") for one in outline["notes"]] == [None]
+    assert (outline["version"], outline["recipientName"]) == (1, shown["recipientName"])
+    for wanted, code in (
+        (await own.read("consent", "GetOwnEmr", recipientMsp=other, version=9), "APPROVAL_VERSION_UNKNOWN"),
+        (await own.prepare("consent", "GetOwnEmr", recipientMsp=stack.msp_id("a")), "SHARING_WITH_SELF"),
+        (await own.read("consent", "GetOwnEmr", recipientMsp="Nowhere"), "ORGANIZATION_NOT_FOUND"),
+        (await own.prepare("consent", "GetOrganization", emrId=emr_id, recipientMsp=other), "ROLE_NOT_ALLOWED"),
+    ):
+        assert wanted.code == code
+    query = "select role from hospital.access_log where emr_id = $1 and action = 'preview-sharing' order by role"
+    assert [row["role"] for row in await stack.sql("a", query, emr_id)] == ["healthcenter", "patient"]
+
+
+async def test_a_patient_downloads_the_whole_record_and_every_access_to_it(
+    stack: Stack, physician: KeyHolder, patient: KeyHolder
+) -> None:
+    emr_id = patient.actor.emr_id
+    (await physician.read("records", "ReadEmr", emrId=emr_id)).required()
+    bundle = (await patient.read("records", "GetOwnEmr", form="bundle")).required()
+    assert bundle["resourceType"] == "Bundle"
+    prepared = (await patient.prepare("records", "GetOwnEmr", form="pdf")).required()
+    url = f"{stack.url('records', 'a')}/v1/transactions/{prepared['transactionId']}/evaluate"
+    headers = {"Authorization": f"Bearer {await stack.token(patient.actor.subject, 'a')}"}
+    signature = base64.b64encode(patient.sign(base64.b64decode(prepared["bytes"]))).decode()
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
+        pdf = await http.post(url, headers=headers, json={"signature": signature})
+    assert (pdf.status_code, pdf.headers["content-type"]) == (200, "application/pdf")
+    assert pdf.content.startswith(b"%PDF-")
+    accesses = (await patient.read("records", "GetOwnDisclosures", form="accesses")).required()["accesses"]
+    found = {(one["role"], one["action"]) for one in accesses}
+    assert {("physician", "read-emr"), ("patient", "download-emr")} <= found
+    moments = [one["at"] for one in accesses]
+    assert moments == sorted(moments)
+
+
+async def test_a_read_that_was_prepared_at_one_service_is_not_answered_by_another(
+    stack: Stack, patient: KeyHolder
+) -> None:
+    preview = (await patient.prepare("consent", "GetOwnEmr", recipientMsp=stack.msp_id("b"))).required()
+    page = (await patient.prepare("records", "GetOwnEmr")).required()
+    for service, prepared in (("records", preview), ("consent", page)):
+        assert (await patient.step(service, "evaluate", prepared)).code == "TRANSACTION_NOT_FOUND"
 
 
 async def test_no_private_key_of_such_a_person_is_in_the_hospitals_database(stack: Stack, patient: KeyHolder) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import orjson
 from emr_common.auth import require
 from emr_common.idempotency import Answer, Attempt, IdempotencyKey
 from emr_common.routing import JsonRoute
@@ -15,6 +14,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from emr_consent import events, handlers
+from emr_consent.answers import content_response
 from emr_consent.bootstrap import Services
 from emr_consent.schemas import (
     AccessRequestIn,
@@ -46,11 +46,6 @@ MeantVersion = Annotated[int | None, Query(ge=0, lt=10**10, description="The ver
 def _services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
-
-
-def _json(answer: dict[str, Any]) -> Response:
-    """Content goes out as the bytes that were verified, never serialized again."""
-    return Response(orjson.dumps(answer), media_type="application/json")
 
 
 ServicesDep = Annotated[Services, Depends(_services)]
@@ -90,7 +85,7 @@ async def preview_as_owner(
     services: ServicesDep, caller: Healthcenter, emr: LedgerId, msp: MspId, version: MeantVersion = None
 ) -> Response:
     """What an approval of the hospital would share: versions, dates and kinds of notes, no content."""
-    return _json(await services.previews.for_owner(caller, emr, msp, version))
+    return content_response(await services.previews.for_owner(caller, emr, msp, version))
 
 
 @router.get("/events", response_class=StreamingResponse, responses={200: {"content": {events.MEDIA_TYPE: {}}}})
@@ -130,7 +125,7 @@ async def preview_as_patient(
     services: ServicesDep, caller: Patient, msp: MspId, version: MeantVersion = None
 ) -> Response:
     """What an approval of the caller would share, all of it, and what of it is new since the last approval."""
-    return _json(await services.previews.for_patient(caller, msp, version))
+    return content_response(await services.previews.for_patient(caller, msp, version))
 
 
 @router.put("/me/sharings/{msp}/approval")

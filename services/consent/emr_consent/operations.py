@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from emr_common.calls import Call
 from emr_common.ledger import Committed
 from emr_common.operations import Ids, Intention, Operations, Read, Write
+from emr_common.problems import Problem
 from emr_common.wallet import Caller
-from emr_model.ledger.answers import SharingList
-from emr_model.ledger.functions import Function
+from emr_model.ledger.answers import EmrView, OrganizationView, SharingList
+from emr_model.ledger.codes import Code
+from emr_model.ledger.functions import Function, Role
 from fastapi import Response
 from fastapi.responses import JSONResponse
 from pydantic import Field, RootModel
 
 from emr_consent import calls, handlers
+from emr_consent.answers import content_response
 from emr_consent.bootstrap import Services
 from emr_consent.schemas import (
     AccessRequestIn,
@@ -24,6 +28,7 @@ from emr_consent.schemas import (
     OwnerApprovalIn,
     OwnerReason,
     PatientApprovalIn,
+    Version,
 )
 
 
@@ -61,10 +66,28 @@ class OwnSharingsIn(Body):
     bookmark: str = Field(default="", max_length=1000)
 
 
+class PatientPreviewIn(Body):
+    """What an approval of the caller would share; without ``version`` that of the route's preview."""
+
+    function: Literal["GetOwnEmr"]
+    recipient_msp: MspId
+    version: Version | None = None
+
+
+class OwnerPreviewIn(Body):
+    """The same for admission staff, without content. Signed is the question who the recipient is."""
+
+    function: Literal["GetOrganization"]
+    emr_id: LedgerId
+    recipient_msp: MspId
+    version: Version | None = None
+
+
 class PrepareIn(
     RootModel[
         Annotated[
-            RequestIn | AuthorizeIn | EndIn | ApproveIn | RemoveIn | OwnSharingsIn, Field(discriminator="function")
+            RequestIn | AuthorizeIn | EndIn | ApproveIn | RemoveIn | OwnSharingsIn | PatientPreviewIn | OwnerPreviewIn,
+            Field(discriminator="function"),
         ]
     ]
 ):
@@ -105,6 +128,43 @@ async def _sharings(_: Services, _caller: Caller, _ids: Ids, result: bytes) -> R
     return JSONResponse({"sharings": handlers.sharing_documents(page.sharings), "bookmark": page.bookmark})
 
 
+async def _preview_as_patient(services: Services, wanted: Intention) -> Call:
+    body = wanted.body
+    services.previews.require_other(body.recipient_msp)
+    ids = {"preview": {"recipientMsp": body.recipient_msp, "version": body.version}}
+    return Call(Function.GET_OWN_EMR, (1,), ids=ids)
+
+
+async def _patient_preview(services: Services, caller: Caller, ids: Ids, result: bytes) -> Response:
+    of = _previewed(ids)
+    signed = EmrView.from_json(result)
+    return content_response(await services.previews.for_patient(caller, of["recipientMsp"], of["version"], signed))
+
+
+async def _preview_as_owner(services: Services, wanted: Intention) -> Call:
+    body = wanted.body
+    if wanted.caller.role is not Role.HEALTHCENTER:
+        raise Problem(Code.ROLE_NOT_ALLOWED)
+    services.previews.require_other(body.recipient_msp)
+    ids = {"preview": {"emrId": body.emr_id, "recipientMsp": body.recipient_msp, "version": body.version}}
+    return Call(Function.GET_ORGANIZATION, (body.recipient_msp,), ids=ids)
+
+
+async def _owner_preview(services: Services, caller: Caller, ids: Ids, result: bytes) -> Response:
+    of = _previewed(ids)
+    signed = OrganizationView.from_json(result)
+    preview = await services.previews.for_owner(caller, of["emrId"], of["recipientMsp"], of["version"], signed)
+    return content_response(preview)
+
+
+def _previewed(ids: Ids) -> Mapping[str, Any]:
+    """Raises Problem TRANSACTION_NOT_FOUND for a read that was prepared at another service."""
+    of: Mapping[str, Any] | None = ids.get("preview")
+    if of is None:
+        raise Problem(Code.TRANSACTION_NOT_FOUND, "it was prepared at another service")
+    return of
+
+
 OPERATIONS = Operations(
     PrepareIn,
     {
@@ -114,5 +174,7 @@ OPERATIONS = Operations(
         Function.APPROVE_EMR_SHARING: Write(_approve, _sharing),
         Function.REMOVE_EMR_SHARING: Write(_remove, _sharing),
         Function.GET_OWN_SHARINGS: Read(_own_sharings, _sharings),
+        Function.GET_OWN_EMR: Read(_preview_as_patient, _patient_preview),
+        Function.GET_ORGANIZATION: Read(_preview_as_owner, _owner_preview),
     },
 )

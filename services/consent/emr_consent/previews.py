@@ -31,27 +31,48 @@ class Previews:
     emr_keys: EmrKeys
     access_log: AccessLog
 
-    async def for_patient(self, caller: Caller, recipient_msp: str, version: int | None) -> dict[str, Any]:
+    async def for_patient(
+        self, caller: Caller, recipient_msp: str, version: int | None, signed: EmrView | None = None
+    ) -> dict[str, Any]:
         """Everything that the recipient would get at ``version``, which is the one that the hospital has approved and
         the patient has not, else the EMR's current one. Notes that are ``isNew`` came after the patient's last
         approval.
+
+        ``signed``: what the ledger answered a patient who keeps the key. It has judged who asks: the rest is read as
+        the service.
         """
-        if caller.emr_id is None:
+        emr_id = caller.emr_id if signed is None else signed.emr_id
+        if emr_id is None:
             raise Problem(Code.EMR_NOT_FOUND)
-        recipient = await self._recipient(caller, recipient_msp)
-        sharing = await self._sharing(caller, caller.emr_id, recipient_msp)
-        opened = await self._opened(caller, Function.GET_OWN_EMR, caller.emr_id, _meant(sharing, Side.PATIENT, version))
-        await self._log(caller, opened.emr_id)
+        reader = caller if signed is None else self.ledger.service
+        recipient = await self._recipient(reader, recipient_msp)
+        sharing = await self._sharing(reader, emr_id, recipient_msp)
+        meant = _meant(sharing, Side.PATIENT, version)
+        if signed is None:
+            opened = await self._opened(caller, Function.GET_OWN_EMR, emr_id, meant)
+        else:
+            opened = await self._opened(reader, Function.READ_EMR, emr_id, meant, emr_id, first=signed)
+        await self._log(caller, emr_id)
         approved = _approved(sharing, Side.PATIENT)
         notes = [{**_outline(note, approved), "content": _content(note)} for note in opened.notes]
         demographics = orjson.Fragment(opened.demographics.canonical)
         return {**_preview(recipient, sharing, opened, approved), "demographics": demographics, "notes": notes}
 
-    async def for_owner(self, caller: Caller, emr_id: str, recipient_msp: str, version: int | None) -> dict[str, Any]:
-        """The same without content: which notes, of what kind and when."""
-        recipient = await self._recipient(caller, recipient_msp)
+    async def for_owner(
+        self,
+        caller: Caller,
+        emr_id: str,
+        recipient_msp: str,
+        version: int | None,
+        signed: OrganizationView | None = None,
+    ) -> dict[str, Any]:
+        """The same without content: which notes, of what kind and when. ``signed``: the recipient, as the ledger
+        answered staff who keep the key.
+        """
+        reader = caller if signed is None else self.ledger.service
+        recipient = signed or await self._recipient(reader, recipient_msp)
         await self.ledger.evaluate(self.ledger.service, Function.READ_EMR, emr_id, 1, NO_NOTES)  # EMR_NOT_OWNED
-        sharing = await self._sharing(caller, emr_id, recipient_msp)
+        sharing = await self._sharing(reader, emr_id, recipient_msp)
         opened = await self._opened(
             self.ledger.service, Function.READ_EMR, emr_id, _meant(sharing, Side.OWNER, version), emr_id
         )
@@ -61,12 +82,23 @@ class Previews:
         return {**_preview(recipient, sharing, opened, approved), "notes": notes}
 
     async def _opened(
-        self, reader: Caller | Signer, function: Function, emr_id: str, version: int | None, *arguments: str
+        self,
+        reader: Caller | Signer,
+        function: Function,
+        emr_id: str,
+        version: int | None,
+        *arguments: str,
+        first: EmrView | None = None,
     ) -> OpenedEmr:
-        """Raises Problem APPROVAL_VERSION_UNKNOWN for a version that the EMR does not have yet."""
+        """``first`` is its first page if that is known. Raises Problem APPROVAL_VERSION_UNKNOWN for a version that the
+        EMR does not have yet.
+        """
 
         async def page(start: int) -> EmrView:
-            view = EmrView.from_json(await self.ledger.evaluate(reader, function, *arguments, start))
+            if first is not None and start == 1:
+                view = first
+            else:
+                view = EmrView.from_json(await self.ledger.evaluate(reader, function, *arguments, start))
             if version is not None and version > view.emr.version:
                 raise Problem(Code.APPROVAL_VERSION_UNKNOWN)
             return view
@@ -76,10 +108,10 @@ class Previews:
             place = Place(self.ledger.channel, self.ledger.msp_id, emr_id)
             return await open_emr(place, key, page, up_to=version)
 
-    async def _sharing(self, caller: Caller, emr_id: str, recipient_msp: str) -> SharingView | None:
+    async def _sharing(self, reader: Caller | Signer, emr_id: str, recipient_msp: str) -> SharingView | None:
         """The sharing that stands between EMR and recipient; None if there is none yet, or none any more."""
         try:
-            answer = await self.ledger.evaluate(caller, Function.GET_SHARING, emr_id, recipient_msp)
+            answer = await self.ledger.evaluate(reader, Function.GET_SHARING, emr_id, recipient_msp)
         except Problem as problem:
             if problem.code is not Code.SHARING_NOT_FOUND:
                 raise
@@ -87,10 +119,14 @@ class Previews:
         sharing = SharingView.from_json(answer)
         return sharing if sharing.state.stands else None
 
-    async def _recipient(self, caller: Caller, msp_id: str) -> OrganizationView:
+    async def _recipient(self, reader: Caller | Signer, msp_id: str) -> OrganizationView:
+        self.require_other(msp_id)
+        return OrganizationView.from_json(await self.ledger.evaluate(reader, Function.GET_ORGANIZATION, msp_id))
+
+    def require_other(self, msp_id: str) -> None:
+        """Raises Problem SHARING_WITH_SELF."""
         if msp_id == self.ledger.msp_id:
             raise Problem(Code.SHARING_WITH_SELF)
-        return OrganizationView.from_json(await self.ledger.evaluate(caller, Function.GET_ORGANIZATION, msp_id))
 
     async def _log(self, caller: Caller, emr_id: str) -> None:
         await self.access_log.record(caller, emr_id=emr_id, owner_msp=self.ledger.msp_id, action="preview-sharing")

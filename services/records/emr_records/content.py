@@ -96,5 +96,17 @@ class OwnContent:
             key = await self.emr_keys.get(caller.emr_id)
             return await open_emr(self.place(caller.emr_id), key, page)
 
+    async def whole(self, first: EmrView) -> OpenedEmr:
+        """The whole EMR, whose first page its patient has signed for: the rest is read as the service."""
+
+        async def page(start: int) -> EmrView:
+            view = first if start == 1 else await self.view(self.ledger.service, first.emr_id, start)
+            await self.word.require(view)
+            return view
+
+        with content_problems():
+            key = await self.emr_keys.get(first.emr_id)
+            return await open_emr(self.place(first.emr_id), key, page)
+
     def place(self, emr_id: str) -> Place:
         return Place(self.ledger.channel, self.ledger.msp_id, emr_id)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
-from emr_common.contents import content_problems
+from emr_common.contents import OpenedEmr, content_problems
 from emr_common.idempotency import Answer, Attempt
 from emr_common.problems import Problem
 from emr_common.queued_notes import QueuedNote
@@ -15,9 +16,9 @@ from emr_model.clinical.canonical import JsonObject
 from emr_model.clinical.errors import IdentifierMissing
 from emr_model.clinical.identifiers import patient_identifier
 from emr_model.clinical.notes import BundleReport, NoteContent
-from emr_model.ledger.answers import EmrFound, VisitCount
+from emr_model.ledger.answers import DisclosureView, EmrFound, EmrView, VisitCount
 from emr_model.ledger.codes import Code
-from emr_model.ledger.functions import Function, Role
+from emr_model.ledger.functions import Function
 from fastapi import Response
 from hlf.identity import Signer
 
@@ -25,6 +26,7 @@ from emr_records import answers
 from emr_records.bodies import PostedNote, refused
 from emr_records.bootstrap import Services
 from emr_records.disclosures import OpenedSnapshot
+from emr_records.history import shared_read
 from emr_records.imports import remarks, seal_bundle
 from emr_records.notes import require_note, require_same_patient, typed_content
 from emr_records.queue import seal_queued
@@ -236,13 +238,22 @@ async def download_own_emr(services: Services, caller: Caller) -> Response:
 async def read_own_emr_as_pdf(services: Services, caller: Caller) -> Response:
     opened = await services.content.own_emr(caller)
     await log_own(services, caller, opened.emr_id, "download-emr")
-    data = document(
-        opened,
-        services.ledger.msp_id,
-        services.ledger.channel,
-        await services.history.places(opened.emr_id),
-        await own_accesses(services, caller),
-    )
+    return await _pdf(services, opened, await own_accesses(services, caller))
+
+
+async def download_signed(services: Services, caller: Caller, first: EmrView, form: str) -> Response:
+    """The same two for a patient who keeps the key, and has signed for the first page."""
+    opened = await services.content.whole(first)
+    await log_own(services, caller, opened.emr_id, "download-emr")
+    if form == "bundle":
+        return answers.whole_emr(opened)
+    theirs = await services.history.disclosures(opened.emr_id)
+    return await _pdf(services, opened, await _accesses(services, opened.emr_id, theirs.values()))
+
+
+async def _pdf(services: Services, opened: OpenedEmr, accesses: list[Access]) -> Response:
+    places = await services.history.places(opened.emr_id)
+    data = document(opened, services.ledger.msp_id, services.ledger.channel, places, accesses)
     return Response(await services.typesetter.pdf(data), media_type="application/pdf", headers=AS_PDF_FILE)
 
 
@@ -250,11 +261,27 @@ async def own_accesses(services: Services, caller: Caller) -> list[Access]:
     """Reads at this hospital from its access log, reads by others from their receipts on the ledger."""
     if caller.emr_id is None:
         raise Problem(Code.EMR_NOT_FOUND)
-    theirs = [view.disclosure for view in await services.disclosures.own(caller)]
-    own = await services.history.accesses(caller.emr_id)
-    role, action = Role.PHYSICIAN.value, "read-shared-emr"
-    shared = [Access(one.at, one.recipient_msp, one.reader, role, action, one.purpose.value) for one in theirs]
-    return sorted([*own, *shared], key=lambda access: access.at)
+    theirs = [_shared_read(view) for view in await services.disclosures.own(caller)]
+    return await _accesses(services, caller.emr_id, theirs)
+
+
+async def signed_accesses(services: Services, caller: Caller, signed: Sequence[DisclosureView]) -> list[Access]:
+    """The same for a patient who keeps the key: the ledger's first page, as signed for, and what the read model has."""
+    if caller.emr_id is None:
+        raise Problem(Code.EMR_NOT_FOUND)
+    theirs = await services.history.disclosures(caller.emr_id)
+    theirs |= {view.receipt.partition(".")[2]: _shared_read(view) for view in signed}
+    return await _accesses(services, caller.emr_id, theirs.values())
+
+
+def _shared_read(view: DisclosureView) -> Access:
+    one = view.disclosure
+    return shared_read(one.at, one.recipient_msp, one.reader, one.purpose.value)
+
+
+async def _accesses(services: Services, emr_id: str, theirs: Iterable[Access]) -> list[Access]:
+    own = await services.history.accesses(emr_id)
+    return sorted([*own, *theirs], key=lambda access: access.at)
 
 
 async def read_own_disclosures(services: Services, caller: Caller) -> list[dict[str, Any]]:

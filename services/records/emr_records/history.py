@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import sqlalchemy as sa
 from emr_common.access_log import AccessLog
-from emr_readmodel.care import note
+from emr_model.ledger.functions import Role
+from emr_readmodel.care import disclosure, note
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from emr_records.readable.document import Access, Placed
@@ -28,3 +31,16 @@ class HistoryStore:
         """The newest ones when there are very many; the oldest of them first."""
         reads = await self._access_log.of(emr_id, MOST_ACCESSES)
         return [Access(one.at, self._msp_id, one.reader, one.role, one.action, one.purpose) for one in reads]
+
+    async def disclosures(self, emr_id: str) -> dict[str, Access]:
+        """Reads by other hospitals that are in the read model, by the receipt's transaction."""
+        columns = (disclosure.c[name] for name in ("transaction_id", "at", "recipient_msp", "reader", "purpose"))
+        query = sa.select(*columns).where(disclosure.c.emr_id == emr_id)
+        async with self._engine.connect() as connection:
+            rows = await connection.execute(query)
+            return {row[0]: shared_read(row.at, row.recipient_msp, row.reader, row.purpose) for row in rows}
+
+
+def shared_read(at: datetime, hospital: str, reader: str, purpose: str) -> Access:
+    """A read by another hospital, as its receipt says."""
+    return Access(at, hospital, reader, Role.PHYSICIAN.value, "read-shared-emr", purpose)

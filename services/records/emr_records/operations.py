@@ -7,8 +7,10 @@ from typing import Annotated, Any, Literal
 from emr_common.calls import Call
 from emr_common.ledger import Committed
 from emr_common.operations import Ids, Intention, Operations, Read, Write, only_ids
+from emr_common.problems import Problem
 from emr_common.wallet import Caller
 from emr_model.ledger.answers import DisclosureList, EmrFound, EmrView, VisitCount
+from emr_model.ledger.codes import Code
 from emr_model.ledger.functions import Function
 from fastapi import Response
 from pydantic import Field, RootModel
@@ -55,16 +57,20 @@ class SharedIn(Body):
 
 
 class OwnEmrPageIn(Body):
+    """A page; or all of it, as a FHIR ``bundle`` or a ``pdf``, for one signature."""
+
     function: Literal["GetOwnEmr"]
     from_version: Version = FIRST
     limit: PageSize = 100
+    form: Literal["page", "bundle", "pdf"] = "page"
 
 
 class OwnDisclosuresIn(Body):
-    """A page; ``bookmark`` is that of the page before."""
+    """A page; ``bookmark`` is that of the page before. Or every read of the caller's EMR: ``accesses``."""
 
     function: Literal["GetOwnDisclosures"]
     bookmark: str = Field(default="", max_length=1000)
+    form: Literal["page", "accesses"] = "page"
 
 
 class VisitsIn(Body):
@@ -109,8 +115,23 @@ async def _read_emr(_: Services, wanted: Intention) -> Call:
 
 
 async def _read_own_emr(_: Services, wanted: Intention) -> Call:
-    arguments = (wanted.body.from_version, wanted.body.limit)
-    return Call(Function.GET_OWN_EMR, arguments, ids={"action": "download-emr"})
+    body = wanted.body
+    arguments = (body.from_version, body.limit) if body.form == "page" else (FIRST,)
+    return Call(Function.GET_OWN_EMR, arguments, ids={"action": "download-emr", "form": body.form})
+
+
+async def _own_emr(services: Services, caller: Caller, ids: Ids, result: bytes) -> Response:
+    form = _own(ids, "form")
+    if form == "page":
+        return await _emr_page(services, caller, ids, result)
+    return await handlers.download_signed(services, caller, EmrView.from_json(result), form)
+
+
+def _own(ids: Ids, name: str) -> str:
+    """Raises Problem TRANSACTION_NOT_FOUND for a read that was prepared at another service."""
+    if name not in ids:
+        raise Problem(Code.TRANSACTION_NOT_FOUND, "it was prepared at another service")
+    return str(ids[name])
 
 
 async def _emr_page(services: Services, caller: Caller, ids: Ids, result: bytes) -> Response:
@@ -138,11 +159,16 @@ async def _shared(services: Services, caller: Caller, _: Ids, result: bytes) -> 
 
 
 async def _read_own_disclosures(_: Services, wanted: Intention) -> Call:
-    return Call(Function.GET_OWN_DISCLOSURES, (disclosures.PAGE_SIZE, wanted.body.bookmark))
+    body = wanted.body
+    bookmark = body.bookmark if body.form == "page" else ""
+    return Call(Function.GET_OWN_DISCLOSURES, (disclosures.PAGE_SIZE, bookmark), ids={"form": body.form})
 
 
-async def _own_disclosures(_: Services, _caller: Caller, _ids: Ids, result: bytes) -> Response:
+async def _own_disclosures(services: Services, caller: Caller, ids: Ids, result: bytes) -> Response:
     page = DisclosureList.from_json(result)
+    if _own(ids, "form") == "accesses":
+        accesses = await handlers.signed_accesses(services, caller, page.disclosures)
+        return answers.json_response({"accesses": [vars(access) for access in accesses]})
     found = [answers.own_disclosure(view) for view in page.disclosures]
     return answers.json_response({"disclosures": found, "bookmark": page.bookmark})
 
@@ -161,7 +187,7 @@ OPERATIONS = Operations(
         Function.ADD_EMR_NOTE: Write(_add_note, only_ids),
         Function.GET_SHARED_EMR: Write(_disclose, _receipt),
         Function.READ_EMR: Read(_read_emr, _emr_page),
-        Function.GET_OWN_EMR: Read(_read_own_emr, _emr_page),
+        Function.GET_OWN_EMR: Read(_read_own_emr, _own_emr),
         Function.GET_EMR_BY_PATIENT_ID: Read(_find, _found),
         Function.READ_SHARED_EMR: Read(_read_shared, _shared),
         Function.GET_OWN_DISCLOSURES: Read(_read_own_disclosures, _own_disclosures),
