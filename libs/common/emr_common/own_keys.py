@@ -132,16 +132,22 @@ class OwnKeys:
         return Identity(self._ledger.msp_id, caller.certificate_pem)
 
     def _checked(self, caller: Caller, signature: str, signed: bytes) -> bytes:
-        """The signature in the form that Fabric takes. OpenSSL makes one with a large ``s`` half of the time: the
-        smaller one, which everybody can compute from it, is the same signature.
-        """
-        try:
-            low_s = crypto.to_low_s(base64.b64decode(signature, validate=True))
-        except (binascii.Error, ValueError):
-            raise Problem(Code.SIGNATURE_INVALID, "the signature is not base64 of DER") from None
-        if not self._identity(caller).verify(low_s, signed):
-            raise Problem(Code.SIGNATURE_INVALID)
-        return low_s
+        return checked_signature(self._identity(caller), signature, signed)
+
+
+def checked_signature(identity: Identity, signature: str, signed: bytes) -> bytes:
+    """The signature (base64 of DER) in the form that Fabric takes. OpenSSL makes one with a large ``s`` half of the
+    time: the smaller one, which everybody can compute from it, is the same signature.
+
+    Raises Problem SIGNATURE_INVALID.
+    """
+    try:
+        low_s = crypto.to_low_s(base64.b64decode(signature, validate=True))
+    except (binascii.Error, ValueError):
+        raise Problem(Code.SIGNATURE_INVALID, "the signature is not base64 of DER") from None
+    if not identity.verify(low_s, signed):
+        raise Problem(Code.SIGNATURE_INVALID)
+    return low_s
 
 
 def proposal_bytes(preparation: Preparation) -> bytes:

@@ -1,21 +1,25 @@
-"""Forgetting what only grows: keys of requests answered long ago, and transactions whose outcome nobody asks any more.
+"""Forgetting what only grows: keys of requests answered long ago, what became of transactions, imports, notes that had
+waited, and what administrators asked of the indexer; preparations that nobody can sign for any more.
 
 What the ledger said of a transaction is on the ledger; an Idempotency-Key used again after its time is a new request.
+The access log is never forgotten.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
-from emr_readmodel.hospital import idempotency, transaction
+from emr_readmodel.hospital import idempotency, import_job, index_job, preparation, queued_note, transaction
 from prometheus_client import Counter
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from emr_common.preparations import KEPT as PREPARATIONS_KEPT
+from emr_common.settings import RetentionSettings
+
 EVERY_SECONDS = 900.0
-ANSWERED_KEYS_KEPT = timedelta(days=7)
 UNANSWERED_KEYS_KEPT = timedelta(days=30)
-SETTLED_TRANSACTIONS_KEPT = timedelta(days=90)
 BATCH = 1000
 MOST_BATCHES = 100
 
@@ -23,16 +27,26 @@ FORGOTTEN = Counter("emr_rows_forgotten_total", "Rows that were kept for their t
 
 
 class Retention:
-    """Deletes in short transactions, at most 100,000 rows of a table in a round. A transaction without an outcome is
-    never forgotten, and neither is a request's key while it is being answered.
+    """Deletes in short transactions, at most 100,000 rows of a table in a round. Nothing is forgotten that has not
+    ended: a transaction without an outcome, an import or a note that waits, a request's key while it is being answered.
     """
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, settings: RetentionSettings | None = None) -> None:
         self._engine = engine
+        self._settings = settings or RetentionSettings()
 
     async def run(self) -> int:
         """How many rows were forgotten. May be cut off anywhere."""
-        return await self._forget(idempotency, _keys()) + await self._forget(transaction, _transactions())
+        return sum([await self._forget(table, is_over) for table, is_over in self._over()])
+
+    def _over(self) -> Iterator[tuple[sa.Table, sa.ColumnElement[bool]]]:
+        kept = self._settings
+        yield idempotency, _keys(timedelta(days=kept.answered_keys_days))
+        yield transaction, _ended(transaction.c.settled_at, kept.transactions_days)
+        yield preparation, preparation.c.prepared_at < sa.func.now() - PREPARATIONS_KEPT
+        yield queued_note, _ended(queued_note.c.finished_at, kept.queued_notes_days)
+        yield import_job, _ended(import_job.c.finished_at, kept.imports_days)
+        yield index_job, _ended(index_job.c.finished_at, kept.jobs_days)
 
     async def _forget(self, table: sa.Table, is_over: sa.ColumnElement[bool]) -> int:
         forgotten = 0
@@ -48,12 +62,12 @@ class Retention:
         return forgotten
 
 
-def _keys() -> sa.ColumnElement[bool]:
+def _keys(kept: timedelta) -> sa.ColumnElement[bool]:
     columns = idempotency.c
-    answered = sa.and_(columns.state == "done", columns.finished_at < sa.func.now() - ANSWERED_KEYS_KEPT)
+    answered = sa.and_(columns.state == "done", columns.finished_at < sa.func.now() - kept)
     return sa.or_(answered, columns.started_at < sa.func.now() - UNANSWERED_KEYS_KEPT)
 
 
-def _transactions() -> sa.ColumnElement[bool]:
-    columns = transaction.c
-    return sa.and_(columns.state != "pending", columns.settled_at < sa.func.now() - SETTLED_TRANSACTIONS_KEPT)
+def _ended(at: sa.Column[datetime], days: float) -> sa.ColumnElement[bool]:
+    """What has not ended has no such moment."""
+    return at < sa.func.now() - timedelta(days=days)

@@ -106,6 +106,16 @@ class PseudonymSettings(Group):
     identifier_systems: CommaSeparated = Field(default=(), description="systems of patient identifiers, best first")
 
 
+class RetentionSettings(Group):
+    """For how long is kept what became of things that have ended, in days. The access log is kept for ever."""
+
+    answered_keys_days: float = Field(default=7.0, gt=0, description="Idempotency-Keys, with the ids of their answers")
+    transactions_days: float = Field(default=90.0, gt=0, description="transactions with a known outcome")
+    queued_notes_days: float = Field(default=90.0, gt=0, description="notes that waited for a hospital; no content")
+    imports_days: float = Field(default=90.0, gt=0, description="imports and the results of their notes; no content")
+    jobs_days: float = Field(default=90.0, gt=0, description="what administrators asked of the indexer")
+
+
 def _none_if_empty(value: object) -> object:
     return None if value == "" else value
 
@@ -152,6 +162,7 @@ class Settings(BaseSettings):
     ca: CaSettings | None = None
     pseudonym: PseudonymSettings | None = None
     webhooks: WebhookSettings = WebhookSettings()
+    retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 

@@ -140,6 +140,16 @@ class CaClient:
         key, csr = _key_and_csr(identity.identity.common_name, private_key, csr_pem, sans)
         return _enrollment(await self._post("reenroll", _enrollment_body(csr, attributes, profile), identity), key)
 
+    def reenrollment_to_sign(self, certificate_pem: bytes, csr_pem: bytes) -> bytes:
+        """What whoever holds a certificate's key signs, elsewhere, to have a fresh one made of the CSR."""
+        content = self._content(_enrollment_body(csr_pem, None, ""))
+        return _signed_by_token(certificate_pem, "POST", self._path("reenroll"), content)
+
+    async def reenroll_signed(self, certificate_pem: bytes, csr_pem: bytes, signature: bytes) -> Enrollment:
+        """A fresh certificate for a CSR; `signature` is the low-S one of `reenrollment_to_sign`."""
+        holder = _SignedElsewhere(certificate_pem, signature)
+        return _enrollment(await self._post("reenroll", _enrollment_body(csr_pem, None, ""), holder), None)
+
     async def register(
         self,
         registrar: Registrar,
@@ -202,11 +212,10 @@ class CaClient:
         caller: Registrar | None = None,
         auth: httpx.BasicAuth | None = None,
     ) -> dict[str, Any]:
-        content = json.dumps({**body, "caname": self._ca_name} if self._ca_name else body).encode()
-        path = self._http.base_url.path.rstrip("/") + f"{_API}/{action}"
+        content = self._content(body)
         headers = {"Content-Type": "application/json"}
         if caller:
-            headers["Authorization"] = _token(caller, "POST", path, content)
+            headers["Authorization"] = _token(caller, "POST", self._path(action), content)
         try:
             response = await self._http.post(
                 f"{_API}/{action}", content=content, headers=headers, auth=auth or httpx.Auth()
@@ -216,12 +225,30 @@ class CaClient:
             raise CaError(f"{action}: no answer from the CA ({type(error).__name__})", retriable=is_unsent) from error
         return _result(action, response)
 
+    def _content(self, body: Mapping[str, Any]) -> bytes:
+        return json.dumps({**body, "caname": self._ca_name} if self._ca_name else body).encode()
+
+    def _path(self, action: str) -> str:
+        return self._http.base_url.path.rstrip("/") + f"{_API}/{action}"
+
+
+@dataclass(frozen=True, slots=True)
+class _SignedElsewhere:
+    certificate_pem: bytes
+    signature: bytes
+
+    def sign(self, _: bytes) -> bytes:
+        return self.signature
+
 
 def _token(caller: Registrar, method: str, path: str, body: bytes) -> str:
     """fabric-ca's authorization token (`util.GenECDSAToken`)."""
-    certificate = _base64(caller.certificate_pem)
-    signed = f"{method}.{_base64(path.encode())}.{_base64(body)}.{certificate}"
-    return f"{certificate}.{_base64(caller.sign(signed.encode()))}"
+    signed = _signed_by_token(caller.certificate_pem, method, path, body)
+    return f"{_base64(caller.certificate_pem)}.{_base64(caller.sign(signed))}"
+
+
+def _signed_by_token(certificate_pem: bytes, method: str, path: str, body: bytes) -> bytes:
+    return f"{method}.{_base64(path.encode())}.{_base64(body)}.{_base64(certificate_pem)}".encode()
 
 
 def _key_and_csr(

@@ -18,6 +18,7 @@ from emr_registration.admission import Newcomer
 from emr_registration.bootstrap import Services
 from emr_registration.certificate_request import checked_request
 from emr_registration.schemas import (
+    CertificateOut,
     DemographicsIn,
     DemographicsOut,
     EnrolmentId,
@@ -33,12 +34,18 @@ from emr_registration.schemas import (
     PatientKeyIn,
     PatientKeyOut,
     PatientOut,
+    RenewalIn,
+    RenewalToSignOut,
+    SignedRenewalIn,
     StaffIn,
     StaffOut,
 )
 
 router = APIRouter(route_class=JsonRoute, tags=["registration"])
 
+RENEWAL_ERRORS = {
+    "x-errors": ["KEY_HELD_HERE", "CERTIFICATE_REQUEST_INVALID", "SIGNATURE_INVALID", "CONFLICT", "CA_UNAVAILABLE"]
+}
 Admin = Annotated[Caller, Depends(require(Role.ADMIN))]
 Healthcenter = Annotated[Caller, Depends(require(Role.HEALTHCENTER))]
 Patient = Annotated[Caller, Depends(require(Role.PATIENT))]
@@ -127,6 +134,18 @@ async def rebind_patient_key(
     """Certifies another key for a patient and binds it, in public. It counts 24 hours later, until then the old one."""
     request = checked_request(body.certificate_request, Role.PATIENT)
     return await services.rebinding.rebind(caller, emr, request)
+
+
+@router.post("/me/certificate/prepare", openapi_extra=RENEWAL_ERRORS)
+async def prepare_renewal(services: ServicesDep, caller: CallerDep, body: RenewalIn) -> RenewalToSignOut:
+    """What a caller who keeps the key signs to have the certificate renewed; while the present one is valid."""
+    return handlers.renewal_to_sign(services.renewal, caller, body)
+
+
+@router.put("/me/certificate", openapi_extra=RENEWAL_ERRORS)
+async def renew_certificate(services: ServicesDep, caller: CallerDep, body: SignedRenewalIn) -> CertificateOut:
+    """Renews the certificate of a caller who keeps the key. It counts from the next request on."""
+    return await handlers.renew_certificate(services.renewal, caller, body)
 
 
 @router.post("/me/erasure-request", status_code=201)

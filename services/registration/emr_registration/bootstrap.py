@@ -66,7 +66,7 @@ async def bootstrap(settings: RegistrationSettings) -> AsyncIterator[Services]:
         )
         rebinding = Rebinding(base.ledger, enrolment, NextKeys(base.engine, base.wallet))
         erasure = Erasure(base.ledger, store, enrolment)
-        renewal = Renewal(ca, base.wallet)
+        renewal = Renewal(ca, base.wallet, settings.org_msp_id)
         keyset = WrappingKey.from_file(settings.wallet.keyset_file)
         wrapping = WrappingKey.from_file(settings.sealing.wrapping_keyset_file)
         kept = chores(
@@ -79,7 +79,7 @@ async def bootstrap(settings: RegistrationSettings) -> AsyncIterator[Services]:
             Chore("resealing-next-keys", RESEAL_EVERY_SECONDS, Resealing(base.engine, keyset, NEXT_KEYS).run),
             Chore("resealing-webhooks", RESEAL_EVERY_SECONDS, Resealing(base.engine, keyset, WEBHOOK_SECRETS).run),
             Chore("resealing-emr-keys", RESEAL_EVERY_SECONDS, Resealing(base.engine, wrapping, EMR_KEYS).run),
-            Chore("retention", retention.EVERY_SECONDS, retention.Retention(base.engine).run),
+            Chore("retention", retention.EVERY_SECONDS, retention.Retention(base.engine, settings.retention).run),
         )
         async with kept:
             yield Services(

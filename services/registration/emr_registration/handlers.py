@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
+from cryptography import x509
 from emr_common.calls import Call
 from emr_common.idempotency import Answer, Attempt
 from emr_common.ledger import Ledger
@@ -14,15 +16,21 @@ from emr_model.ledger.answers import OrganizationRegistered, OrganizationView
 from emr_model.ledger.codes import Code
 from emr_model.ledger.functions import Function, Role
 from emr_model.ledger.values import OrganizationProfile, SealingKey
+from hlf import crypto
 
-from emr_registration.certificate_request import checked_request
+from emr_registration.certificate_request import CertificateRequest, checked_request
 from emr_registration.enrolment import Enrolment, Person
+from emr_registration.renewal import Renewal
 from emr_registration.schemas import (
+    CertificateOut,
     MeOut,
     OrganizationIn,
     OrganizationOut,
     OrganizationsOut,
+    RenewalIn,
+    RenewalToSignOut,
     SealingKeyBody,
+    SignedRenewalIn,
     StaffIn,
 )
 
@@ -98,3 +106,20 @@ def describe_caller(ledger: Ledger, caller: Caller) -> MeOut:
         keeps_key=caller.held_signer is None,
         certificate=caller.certificate_pem.decode(),
     )
+
+
+def renewal_to_sign(renewal: Renewal, caller: Caller, body: RenewalIn) -> RenewalToSignOut:
+    signed = renewal.to_sign(caller, _request(caller, body))
+    return RenewalToSignOut(bytes=base64.b64encode(signed).decode(), digest=crypto.sha256(signed).hex())
+
+
+async def renew_certificate(renewal: Renewal, caller: Caller, body: SignedRenewalIn) -> CertificateOut:
+    pem = await renewal.renew_signed(caller, _request(caller, body), body.signature)
+    expires_at = x509.load_pem_x509_certificate(pem).not_valid_after_utc
+    return CertificateOut(enrolment_id=caller.enrolment_id, certificate=pem.decode(), expires_at=expires_at)
+
+
+def _request(caller: Caller, body: RenewalIn) -> CertificateRequest:
+    request = checked_request(body.certificate_request, caller.role)
+    assert request is not None
+    return request

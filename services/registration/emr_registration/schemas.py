@@ -96,6 +96,31 @@ class PatientKeyIn(Body):
     certificate_request: CertificateRequestPem = None
 
 
+class RenewalIn(Body):
+    """For callers who keep their own key. A patient's is of the same key, staff may take another."""
+
+    certificate_request: str = Field(
+        max_length=4096, description="PEM (PKCS#10), its common name the caller's enrolment id"
+    )
+
+
+class SignedRenewalIn(RenewalIn):
+    signature: str = Field(
+        max_length=200, description="Base64 of the DER signature, ECDSA on P-256 over SHA-256 of the bytes to sign"
+    )
+
+
+class RenewalToSignOut(Body):
+    bytes: str = Field(description="Base64 of what is to be signed by the key of the present certificate")
+    digest: str = Field(description="SHA-256 of these bytes, hex")
+
+
+class CertificateOut(Body):
+    enrolment_id: EnrolmentId
+    certificate: str = Field(description="The caller's Fabric certificate from now on, PEM")
+    expires_at: datetime
+
+
 class LookupOut(Body):
     patient_id: LedgerId
     emr_id: LedgerId

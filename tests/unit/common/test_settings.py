@@ -94,6 +94,10 @@ def test_the_vocabulary_is_the_documented_one() -> None:
         *(f"EMR_CA__{name}" for name in ("URL", "TLS_CA_FILE", "REGISTRAR_DIR")),
         *(f"EMR_PSEUDONYM__{name}" for name in ("KEY_FILE", "IDENTIFIER_KEY_FILE", "IDENTIFIER_SYSTEMS")),
         *(f"EMR_WEBHOOKS__{name}" for name in ("ALLOWED_NETWORKS", "CA_FILE", "GIVE_UP_AFTER_SECONDS")),
+        *(
+            f"EMR_RETENTION__{name}_DAYS"
+            for name in ("ANSWERED_KEYS", "TRANSACTIONS", "QUEUED_NOTES", "IMPORTS", "JOBS")
+        ),
         *(f"EMR_LOG__{name}" for name in ("LEVEL", "FORMAT")),
         "EMR_TELEMETRY__OTLP_ENDPOINT",
     }

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from cryptography import x509
-from hlf import certs
+from hlf import certs, crypto
 from hlf.ca import CaClient, Enrollment
 from hlf.certs import CertificateAuthority, new_private_key
 from hlf.errors import CaError
@@ -114,6 +114,23 @@ async def test_reenrolling_gives_another_certificate_of_the_same_identity(
     assert renewed.common_name == person.identity.common_name
     assert renewed.attributes["emr.role"] == "physician"
     assert renewed.certificate.serial_number != person.identity.certificate.serial_number
+
+
+async def test_a_certificate_is_renewed_by_a_signature_that_was_made_elsewhere(
+    client: CaClient, registrar: SigningIdentity, new_id: Callable[[], str]
+) -> None:
+    person = await register_and_enroll(client, registrar, new_id(), **{"emr.role": "physician"})
+    key, before = new_private_key(), person.certificate_pem
+    csr = certs.new_csr(person.identity.common_name, key)
+    to_sign = client.reenrollment_to_sign(before, csr)
+    renewed = await client.reenroll_signed(before, csr, person.sign(to_sign))
+    assert renewed.private_key is None
+    identity = Identity("HospitalA", renewed.certificate_pem)
+    assert identity.certificate.public_key() == key.public_key()
+    assert identity.attributes["emr.role"] == "physician"
+    for signature in (person.sign(b"another"), crypto.sign(key, to_sign)):
+        with pytest.raises(CaError):
+            await client.reenroll_signed(before, csr, signature)
 
 
 async def test_a_name_is_registered_once(

@@ -27,6 +27,8 @@ DOCUMENTED = {
     "DELETE /v1/staff/{enrolment_id}",
     "POST /v1/patients",
     "POST /v1/patients/lookup",
+    "POST /v1/me/certificate/prepare",
+    "PUT /v1/me/certificate",
     "POST /v1/me/erasure-request",
     "DELETE /v1/me/erasure-request",
     "DELETE /v1/emrs/{emr}",

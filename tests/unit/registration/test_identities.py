@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -10,14 +11,17 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from emr_common.problems import Problem
 from emr_common.sealing import WrappingKey, new_wrapping_keyset
 from emr_common.wallet import Caller, Wallet
 from emr_model.ledger.functions import Role
+from emr_registration.certificate_request import CertificateRequest, checked_request
 from emr_registration.enrolment import Enrolment, Person
 from emr_registration.renewal import Renewal, is_due
 from hlf.ca import CaClient
-from hlf.certs import CertificateAuthority, certificate_to_pem, new_private_key
+from hlf.certs import CertificateAuthority, certificate_to_pem, new_csr, new_private_key
 from hlf.errors import CaError
 from hlf.identity import Identity, SigningIdentity
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -37,6 +41,11 @@ class Hospital:
     async def patient(self) -> Caller:
         ids = secrets.token_hex(16), secrets.token_hex(16)
         return await self.enrolment.enrol(Person(f"s-{secrets.token_hex(8)}", Role.PATIENT, *ids))
+
+    async def keeps_key(self, role: Role, key: ec.EllipticCurvePrivateKey) -> Caller:
+        ids = (secrets.token_hex(16), secrets.token_hex(16)) if role is Role.PATIENT else (None, None)
+        request = checked_request(new_csr(f"{role.value[0]}-{secrets.token_hex(8)}", key).decode(), role)
+        return await self.enrolment.enrol(Person(f"s-{secrets.token_hex(8)}", role, *ids), request)
 
     async def found(self, caller: Caller) -> Caller:
         again = await self.wallet.find_enrolled(caller.enrolment_id)
@@ -58,7 +67,7 @@ async def hospital(ca: Server, engine: AsyncEngine, tmp_path: Path) -> AsyncIter
         registrar = (await client.enroll(REGISTRAR, SECRET)).signing_identity("HospitalA")
         wallet = Wallet(engine, WrappingKey.from_file(keyset), "HospitalA")
         enrolment = Enrolment(client, registrar, engine, wallet, ISSUER)
-        yield Hospital(client, registrar, wallet, enrolment, Renewal(client, wallet))
+        yield Hospital(client, registrar, wallet, enrolment, Renewal(client, wallet, "HospitalA"))
     async with engine.begin() as connection:
         await connection.exec_driver_sql("delete from hospital.wallet")
 
@@ -90,6 +99,62 @@ async def test_the_certificate_from_before_a_renewal_still_counts_at_the_ca(hosp
     await hospital.renewal.renew(patient.enrolment_id)
     await hospital.ca.reenroll(patient.signer)
     await hospital.ca.reenroll((await hospital.found(patient)).signer)
+
+
+def request_of(caller: Caller, key: ec.EllipticCurvePrivateKey, name: str = "") -> CertificateRequest:
+    found = checked_request(new_csr(name or caller.enrolment_id, key).decode(), caller.role)
+    assert found is not None
+    return found
+
+
+def signature_of(key: ec.EllipticCurvePrivateKey, signed: bytes) -> str:
+    """As OpenSSL makes it: the larger ``s`` half of the time."""
+    return base64.b64encode(key.sign(signed, ec.ECDSA(hashes.SHA256()))).decode()
+
+
+async def test_who_keeps_the_key_renews_by_a_signature(hospital: Hospital) -> None:
+    for role in (Role.PATIENT, Role.PHYSICIAN):
+        key = new_private_key()
+        caller = await hospital.keeps_key(role, key)
+        request = request_of(caller, key)
+        for _ in range(3):
+            caller = await hospital.found(caller)
+            signature = signature_of(key, hospital.renewal.to_sign(caller, request))
+            renewed = await hospital.renewal.renew_signed(caller, request, signature)
+            found = await hospital.found(caller)
+            assert (found.certificate_pem, found.held_signer) == (renewed, None)
+            assert certificate_of(found).serial_number != certificate_of(caller).serial_number
+        attributes = Identity("HospitalA", renewed).attributes
+        assert (attributes["emr.role"], attributes.get("emr.patientId")) == (role.value, caller.patient_id)
+
+
+async def test_staff_may_take_another_key_and_the_earlier_one_signs_for_it(hospital: Hospital) -> None:
+    key, other = new_private_key(), new_private_key()
+    caller = await hospital.keeps_key(Role.PHYSICIAN, key)
+    request = request_of(caller, other)
+    to_sign = hospital.renewal.to_sign(caller, request)
+    with pytest.raises(Problem, match="SIGNATURE_INVALID"):
+        await hospital.renewal.renew_signed(caller, request, signature_of(other, to_sign))
+    await hospital.renewal.renew_signed(caller, request, signature_of(key, to_sign))
+    assert certificate_of(await hospital.found(caller)).public_key() == other.public_key()
+    with pytest.raises(Problem, match="CONFLICT"):
+        await hospital.renewal.renew_signed(caller, request, signature_of(key, to_sign))
+
+
+async def test_a_renewal_is_refused(hospital: Hospital) -> None:
+    key, other = new_private_key(), new_private_key()
+    patient, held = await hospital.keeps_key(Role.PATIENT, key), await hospital.patient()
+    with pytest.raises(Problem, match="another key of a patient is bound by admission"):
+        hospital.renewal.to_sign(patient, request_of(patient, other))
+    with pytest.raises(Problem, match="its common name is not"):
+        hospital.renewal.to_sign(patient, request_of(patient, key, "p-0123456789abcdef"))
+    with pytest.raises(Problem, match="KEY_HELD_HERE"):
+        hospital.renewal.to_sign(held, request_of(held, key))
+    request = request_of(patient, key)
+    signature = signature_of(key, hospital.renewal.to_sign(patient, request))
+    await hospital.enrolment.revoke(patient.enrolment_id)
+    with pytest.raises(Problem, match="CERTIFICATE_REQUEST_INVALID: the earlier certificate does not count"):
+        await hospital.renewal.renew_signed(patient, request, signature)
 
 
 async def test_what_is_not_due_is_left_alone(hospital: Hospital) -> None:
