@@ -20,11 +20,12 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Chore:
-    """``work`` does a round and may be cut off anywhere: the next round goes on."""
+    """``work`` does a round and may be cut off anywhere: the next round goes on. ``at_start``: the first is at once."""
 
     name: str
     every_seconds: float
     work: Callable[[], Awaitable[object]]
+    at_start: bool = False
 
 
 @asynccontextmanager
@@ -40,10 +41,15 @@ async def chores(engine: AsyncEngine, *given: Chore) -> AsyncIterator[None]:
 
 
 async def _do_for_ever(engine: AsyncEngine, chore: Chore) -> None:
+    if chore.at_start:
+        await _do(engine, chore)
     while True:
         await asyncio.sleep(chore.every_seconds * random.uniform(0.8, 1.2))  # noqa: S311 - spreads processes
-        outcome = await do_once(engine, chore)
-        CHORES.labels(chore.name, outcome).inc()
+        await _do(engine, chore)
+
+
+async def _do(engine: AsyncEngine, chore: Chore) -> None:
+    CHORES.labels(chore.name, await do_once(engine, chore)).inc()
 
 
 async def do_once(engine: AsyncEngine, chore: Chore) -> str:

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from emr_common import tracing
 from emr_common.access_log import AccessLog
 from emr_common.auth import Authenticator
+from emr_common.chores import chores
 from emr_common.idempotency import Idempotency
 from emr_common.issuer_keys import PublishedKeys
 from emr_common.ledger import Ledger
@@ -27,6 +28,7 @@ from emr_common.problems import Problem
 from emr_common.readiness import Check, Readiness, database_answers
 from emr_common.sealing import WrappingKey
 from emr_common.settings import LedgerSettings, ServiceSettings, Settings, read_secret
+from emr_common.settling import Settling
 from emr_common.tokens import TokenVerifier
 from emr_common.transactions import TransactionStore
 from emr_common.wallet import Wallet
@@ -56,6 +58,7 @@ async def foundation(settings: ServiceSettings) -> AsyncIterator[Foundation]:
         engine = await stack.enter_async_context(database(settings))
         transactions = await stack.enter_async_context(TransactionStore(engine).running())
         ledger = await stack.enter_async_context(connect(settings.org_msp_id, settings.ledger, transactions))
+        await stack.enter_async_context(chores(engine, Settling(engine, ledger, transactions).chore()))
         client = await stack.enter_async_context(httpx.AsyncClient(follow_redirects=False))
         wallet = Wallet(engine, WrappingKey.from_file(settings.wallet.keyset_file), settings.org_msp_id)
         keys = PublishedKeys(settings.auth.jwks_url, client, issuer=settings.auth.issuer)

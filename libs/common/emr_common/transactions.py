@@ -54,7 +54,7 @@ class TransactionStore:
     """Table ``hospital.transaction``: a row from just before a submission.
 
     Outcomes are written in batches a little later, off the path of requests: the ledger has them, and a row that was
-    still pending when its process died is settled from there when somebody asks.
+    still pending when its process died is settled from there (``settling``), or when somebody asks before that.
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
@@ -83,10 +83,12 @@ class TransactionStore:
     def settle(self, transaction_id: str, validation_code: str, block: int | None) -> None:
         """Has the outcome written soon. When writing is far behind it is left out: the ledger still has it."""
         if not self._outcomes.full():
-            state = COMMITTED if validation_code == VALID else INVALID
-            self._outcomes.put_nowait(
-                {"this": transaction_id, "new_state": state, "new_code": validation_code, "new_block": block}
-            )
+            self._outcomes.put_nowait(_outcome(transaction_id, validation_code, block))
+
+    async def settle_now(self, transaction_id: str, validation_code: str, block: int) -> None:
+        """The same, durable when it returns."""
+        async with self._engine.begin() as connection:
+            await connection.execute(_SETTLE, [_outcome(transaction_id, validation_code, block)])
 
     async def _write_outcomes(self) -> None:
         while True:
@@ -108,6 +110,11 @@ class TransactionStore:
         async with self._engine.connect() as connection:
             row = (await connection.execute(query)).one_or_none()
         return None if row is None else Status(*row)
+
+
+def _outcome(transaction_id: str, validation_code: str, block: int | None) -> dict[str, Any]:
+    state = COMMITTED if validation_code == VALID else INVALID
+    return {"this": transaction_id, "new_state": state, "new_code": validation_code, "new_block": block}
 
 
 _STATUS = [

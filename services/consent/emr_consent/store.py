@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -65,6 +66,17 @@ class SharingStore:
         )
         async with self._engine.connect() as connection:
             return [(emr_id, msp_id) for emr_id, msp_id in await connection.execute(query)]
+
+    async def first_ending(self, sharings: Sequence[tuple[str, int]]) -> datetime | None:
+        """When the first of these ended, by EMR and number, that this hospital received; None for none."""
+        ends = sa.func.min(sa.func.coalesce(sharing.c.ended_at, sharing.c.expires_at))
+        query = sa.select(ends).where(
+            sharing.c.recipient_msp == self._msp_id,
+            sa.tuple_(sharing.c.emr_id, sharing.c.number).in_(sharings),
+            sa.or_(sharing.c.ended_at.is_not(None), sharing.c.expires_at < sa.func.now()),
+        )
+        async with self._engine.connect() as connection:
+            return await connection.scalar(query)
 
     def _in_direction(self, direction: str | None) -> sa.ColumnElement[bool]:
         if direction == "outgoing":

@@ -18,6 +18,7 @@ RUNBOOK = (ROOT / "docs/runbook.md").read_text()
 METRIC = re.compile(r"\bemr_[a-z_]+\b")
 MODULES = (
     "emr_common.telemetry",
+    "emr_consent.sharer.worker",
     "emr_consent.webhooks.deliverer",
     "emr_indexer.metrics",
     "emr_indexer.projector.metrics",

@@ -10,12 +10,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
+from emr_common.chores import chores
 from emr_common.emr_keys import EmrKeys
 from emr_common.foundation import connect, database, ledger_checks
 from emr_common.owners_word import OwnersWord
 from emr_common.positions import Positions
 from emr_common.readiness import Readiness, database_answers
 from emr_common.sealing import WrappingKey
+from emr_common.settling import Settling
 from emr_common.transactions import TransactionStore
 
 from emr_consent.settings import SharerSettings
@@ -38,6 +40,7 @@ async def bootstrap(settings: SharerSettings) -> AsyncIterator[Services]:
         engine = await stack.enter_async_context(database(settings))
         transactions = await stack.enter_async_context(TransactionStore(engine).running())
         ledger = await stack.enter_async_context(connect(settings.org_msp_id, settings.ledger, transactions))
+        await stack.enter_async_context(chores(engine, Settling(engine, ledger, transactions).chore()))
         keys = EmrKeys(engine, WrappingKey.from_file(settings.sealing.wrapping_keyset_file))
         word = OwnersWord(engine, ledger, Positions(engine, ledger.tracker))
         sharer = Sharer(Snapshots(ledger, keys), SharingStore(engine, settings.org_msp_id), word, settings.org_msp_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from emr_common.contents import OpenedEmr, Place, open_emr
@@ -51,14 +52,19 @@ class Snapshots:
             self.ledger.service, Function.EXPIRE_SHARING, sharing.emr_id, sharing.recipient_msp
         )
 
-    async def purge_ended(self) -> int:
-        """Purges every snapshot received by this hospital whose sharing no longer stands; how many. Raises Problem."""
+    async def purge_ended(self, found: Callable[[Sequence[tuple[str, int]]], Awaitable[None]]) -> int:
+        """Purges every snapshot received by this hospital whose sharing no longer stands; how many. Raises Problem.
+
+        ``found`` is told EMRs and sharings' numbers before they are purged.
+        """
         purged, bookmark = 0, ""
         while True:
             answer = await self.ledger.evaluate(
                 self.ledger.service, Function.LIST_PURGEABLE_SNAPSHOTS, "", 100, bookmark
             )
             page = PurgeableList.from_json(answer)
+            if page.purgeable:
+                await found([(one.emr_id, int(name.split("~")[0])) for one in page.purgeable for name in one.snapshots])
             for one in page.purgeable:
                 names = json.dumps(one.snapshots)
                 await self.ledger.submit(self.ledger.service, Function.PURGE_SNAPSHOTS, one.emr_id, names)

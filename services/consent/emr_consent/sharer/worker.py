@@ -8,7 +8,7 @@ what an event missed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -26,6 +26,7 @@ from emr_model.ledger.sharing import SharingState
 from prometheus_client import Counter, Gauge
 from sqlalchemy.exc import SQLAlchemyError
 
+from emr_consent.sharer.purging import PurgeClock
 from emr_consent.sharer.snapshots import Snapshots
 from emr_consent.store import SharingStore
 
@@ -53,6 +54,9 @@ DONE_ALREADY = frozenset(
 STEPS = Counter("emr_sharer_steps_total", "Steps that the sharer took", ["step"])
 FAILURES = Counter("emr_sharer_failures_total", "Steps that failed and will be tried again", ["code"])
 DUE = Gauge("emr_sharer_due", "Sharings that wait for a step of the sharer")
+PURGE_DUE = Gauge(
+    "emr_sharer_purge_due_seconds", "For how long a snapshot may be here whose sharing has ended; 0 when none is"
+)
 
 log = structlog.get_logger(__name__)
 
@@ -71,11 +75,14 @@ class Sharer:
     _due: set[Task] = field(default_factory=set)
     _running: set[Task] = field(default_factory=set)
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
+    _purge_clock: PurgeClock = field(default_factory=PurgeClock)
 
     def on_event(self, event: LedgerEvent) -> None:
         """Wakes the step that an event may have made due."""
         if event.object_type is ObjectType.ACCESS:
             self.wake((event.attributes[0], event.attributes[1]))
+        if event.object_type in (ObjectType.END, ObjectType.LIFE):
+            self._purge_clock.ended()
         if event.object_type in (ObjectType.ACCESS, ObjectType.END, ObjectType.LIFE):
             self.wake(PURGE)
 
@@ -85,6 +92,7 @@ class Sharer:
 
     async def run(self) -> None:
         """Works until it is cancelled."""
+        PURGE_DUE.set_function(self._purge_clock.seconds)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._sweep())
             tasks.create_task(_every(PURGE_SECONDS, self._wake_purge))
@@ -124,17 +132,29 @@ class Sharer:
     async def _step(self, task: Task) -> bool:
         """Whether nothing is left to do. A failure is told by its code and the step tried again."""
         try:
-            if task == PURGE:
-                STEPS.labels("purge").inc(await self.snapshots.purge_ended())
-            else:
-                return await self._advance(*task)
+            return await (self._purge() if task == PURGE else self._advance(*task))
         except Problem as problem:
             return self._explained(problem.code, problem.transaction_id)
         except OutcomePending as pending:
             return self._failed("OUTCOME_PENDING", pending.transaction_id)
         except (EmrKeyMissing, ContentMissing, ContentMismatch, ClinicalError, SQLAlchemyError, OSError) as error:
             return self._failed(type(error).__name__)
+
+    async def _purge(self) -> bool:
+        self._purge_clock.begin()
+        try:
+            STEPS.labels("purge").inc(await self.snapshots.purge_ended(self._note_endings))
+        except BaseException:
+            self._purge_clock.failed()
+            raise
+        self._purge_clock.done()
         return True
+
+    async def _note_endings(self, snapshots: Sequence[tuple[str, int]]) -> None:
+        """Of EMR and number of sharings whose snapshots are to be purged: a sharer that starts learns since when."""
+        ended_at = await self.store.first_ending(snapshots)
+        if ended_at is not None:
+            self._purge_clock.ended(ended_at.timestamp())
 
     async def _advance(self, emr_id: str, recipient_msp: str) -> bool:
         sharing = await self.snapshots.sharing(emr_id, recipient_msp)
