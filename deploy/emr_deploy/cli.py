@@ -15,6 +15,7 @@ from emr_network.ports import PortTaken
 from emr_network.topology import TopologyError
 from hlf.errors import HlfError
 
+from emr_deploy.administration.starting import NotStarted
 from emr_deploy.administration.underway import ChangeUnderWay
 from emr_deploy.backup import BackupUnusable
 from emr_deploy.bundles import BundleUnreadable, ImportUnfinished
@@ -70,6 +71,7 @@ EXIT_CODES: dict[type[Exception], int] = {
     Unreachable: UNAVAILABLE,
     TokenRefused: UNAVAILABLE,
     SupervisorFailed: UNAVAILABLE,
+    NotStarted: UNAVAILABLE,
     ControlFailed: UNAVAILABLE,
     ProgramsMissing: UNAVAILABLE,
     PortTaken: UNAVAILABLE,

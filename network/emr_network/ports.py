@@ -81,6 +81,11 @@ class Ports:
         """Where `name` is reached, `host:port`."""
         return f"{self._hosts.get(name, HOST)}:{self[name]}"
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether processes run where somebody else starts them, on hosts of their own."""
+        return bool(self._hosts)
+
     def listen_host(self, name: str) -> str:
         """On which addresses `name` listens: all of them where it has a host of its own."""
         return "0.0.0.0" if name in self._hosts else HOST  # noqa: S104

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from emr_network.administration.consortium import Say
@@ -11,10 +10,9 @@ from emr_network.ports import Ports
 from emr_network.topology import Chaincode, Topology, save
 
 from emr_deploy.administration.site import contract
+from emr_deploy.administration.starting import Starter
 from emr_deploy.administration.underway import finish
 from emr_deploy.networks.base import Site, chaincode_process, package_of
-from emr_deploy.readiness import Readiness
-from emr_deploy.supervisor import Supervisor
 
 
 @dataclass(frozen=True)
@@ -25,22 +23,19 @@ class Upgrading:
     topology: Topology
     chaincode: Chaincode
     ports: Ports
-    supervise: Callable[[], None]
+    starter: Starter
     say: Say
 
     async def run(self) -> Topology:
         """Writes go on: an endorsement of the old version that meets the new definition is refused as any lost race
-        is, and made again. Raises HlfError, NotReady."""
+        is, and made again. Raises HlfError, NotReady, NotStarted."""
         site = Site(self.home, self.topology, self.ports)
         everybody = contract(self.home, self.topology, self.ports, self.say)
         packages = {one.msp_id: package_of(site, one, self.chaincode) for one in self.topology.organizations}
         for msp_id, package in packages.items():
             await everybody.install(msp_id, package)
         processes = [chaincode_process(site, one, self.chaincode) for one in self.topology.organizations]
-        self.supervise()
-        Supervisor(self.home).launch([one.name for one in processes])
-        async with Readiness(self.home, self.ports) as readiness:
-            await readiness.wait(processes, self.say)
+        await self.starter.start(processes, self.say)
         members = [one.msp_id for one in self.topology.organizations]
         definition = await everybody.redefine(
             self.chaincode.version, self.topology.endorsement_policy, members, packages

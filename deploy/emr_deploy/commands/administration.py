@@ -7,13 +7,15 @@ from typing import Annotated, Any
 
 import typer
 from emr_network.home import Home
-from emr_network.topology import Organization, Topology, TopologyError, organization_of
+from emr_network.topology import Chaincode, Organization, Topology, TopologyError, organization_of
 
 from emr_deploy.administration.adding import Adding
 from emr_deploy.administration.removing import Removing
 from emr_deploy.administration.revoking import Revoking
+from emr_deploy.administration.starting import InContainers, Starter, Supervised
 from emr_deploy.administration.underway import Underway, begin, finish, underway
 from emr_deploy.administration.upgrading import Upgrading
+from emr_deploy.compose.deliver import Delivery
 from emr_deploy.output import AsJson, Output
 from emr_deploy.status import as_of
 from emr_deploy.supervisor import SupervisorFailed
@@ -41,7 +43,7 @@ def add_org(
 ) -> None:
     """Add a hospital to the running network, with everything it needs. Writes of the others go on."""
     out = Output(as_json=as_json)
-    system = _running_system(out)
+    system = _supervised_system(out)
     known = underway(system.home)
     if known is not None and known.organization is not None and known.organization.name == name:
         newcomer = known.organization
@@ -70,7 +72,7 @@ def remove_org(
 ) -> None:
     """Take a hospital out of the running network. Its own data stays in EMR_HOME."""
     out = Output(as_json=as_json)
-    system = _running_system(out)
+    system = _supervised_system(out)
     known = underway(system.home)
     if known is not None and known.kind == "remove-org" and known.organization and known.organization.name == name:
         leaving = known.organization
@@ -101,9 +103,11 @@ def upgrade_chaincode(
         following = system.topology.with_chaincode(version=version, slot=3 - current.slot, packaged=True).chaincode
         change = begin(system.home, Underway(kind="upgrade-chaincode", chaincode=following))
         assert change.chaincode is not None
-        upgrading = Upgrading(system.home, system.topology, change.chaincode, system.ports, system.supervise, out.say)
+        starter = _starter(system, change.chaincode)
+        upgrading = Upgrading(system.home, system.topology, change.chaincode, system.ports, starter, out.say)
         asyncio.run(upgrading.run())
-    system.supervise()
+    if not system.ports.is_elsewhere:
+        system.supervise()
     in_force = system.topology.chaincode
     out.result(
         {"version": in_force.version, "sequence": in_force.sequence},
@@ -122,6 +126,8 @@ def revoke(
     organization = system.topology.organization(org)
     revoking = Revoking(system.home, system.topology, organization, system.ports, out.say)
     asyncio.run(revoking.revoke(enrolment_id))
+    if system.ports.is_elsewhere:
+        Delivery(system.home, system.topology, system.ports).deliver()
     out.result({"revoked": enrolment_id, "organization": organization.msp_id}, f"{enrolment_id} is revoked")
 
 
@@ -129,9 +135,24 @@ def _running_system(out: Output) -> System:
     """Raises NothingHere, SupervisorFailed."""
     system = System(Home.from_environment(), out.say)
     topology = system.topology
-    if not system.supervisor.is_running():
+    if not system.ports.is_elsewhere and not system.supervisor.is_running():
         raise SupervisorFailed(f"the {topology.ledger} network is not running: start it with emr network up")
     return system
+
+
+def _supervised_system(out: Output) -> System:
+    """Raises NothingHere, SupervisorFailed; UsageError where hospitals are containers."""
+    system = _running_system(out)
+    if system.ports.is_elsewhere:
+        raise UsageError("docker-compose.yaml says which hospitals there are: docs/compose.md tells how to change that")
+    return system
+
+
+def _starter(system: System, chaincode: Chaincode) -> Starter:
+    if not system.ports.is_elsewhere:
+        return Supervised(system.home, system.ports, system.supervise)
+    delivery = Delivery(system.home, system.topology, system.ports, upcoming=chaincode)
+    return InContainers(system.ports, delivery.deliver)
 
 
 def newcomer_of(

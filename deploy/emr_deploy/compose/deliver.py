@@ -16,10 +16,11 @@ from emr_network.fabric.nodes import write_peer_configuration
 from emr_network.home import Home
 from emr_network.material import orderer_organization, peer_organization
 from emr_network.ports import SERVICES, Ports, orderer_ports
-from emr_network.topology import Organization, Topology
+from emr_network.topology import Chaincode, Organization, Topology
 
 from emr_deploy.compose.nodes import ca_configuration, orderer_node
-from emr_deploy.compose.places import ISSUER, ORDERING, RUN, STORES, hospital_volume
+from emr_deploy.compose.places import CONTRACT_SLOTS, ISSUER, ORDERING, RUN, STORES, hospital_volume
+from emr_deploy.networks.base import Site, package_of
 from emr_deploy.programs import environment_of
 
 FILES: Mapping[str, str] = {
@@ -35,16 +36,19 @@ FILES: Mapping[str, str] = {
     "EMR_CA__REGISTRAR_DIR": "registrar",
 }
 """What the file or folder that a setting names is called in the folder of the service."""
+PACKAGE_ID = "package.id"
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """Deliveries of one EMR_HOME to the volumes mounted beneath `run`."""
+    """Deliveries of one EMR_HOME to the volumes mounted beneath `run`. `upcoming` is the contract that an upgrade is
+    about to put in force."""
 
     home: Home
     topology: Topology
     ports: Ports
     run: Path = RUN
+    upcoming: Chaincode | None = None
 
     def deliver(self) -> None:
         for organization in self.topology.organizations:
@@ -58,10 +62,20 @@ class Delivery:
         volume = self.run / hospital_volume(organization)
         self._to_peer(organization, volume / "peer")
         self._to_ca(organization, volume / "ca")
-        _copy(self.home.packages / f"{organization.name}.id", volume / "chaincode" / "package.id")
+        self._to_contracts(organization, volume)
         for service in SERVICES:
             for source, name in self._files_of(organization, service):
                 _copy(source, volume / service / name)
+
+    def _to_contracts(self, organization: Organization, volume: Path) -> None:
+        """A place that is not in use keeps the id that it has: the version before may still run there."""
+        site, current = Site(self.home, self.topology, self.ports), self.topology.chaincode
+        in_slot: dict[int, Chaincode] = {one.slot: one for one in (current, self.upcoming) if one is not None}
+        for number, name in enumerate(CONTRACT_SLOTS, start=1):
+            kept = volume / name / PACKAGE_ID
+            if number in in_slot or not kept.exists():
+                package = package_of(site, organization, in_slot.get(number, current))
+                _write(kept, package.package_id.encode())
 
     def _files_of(self, organization: Organization, service: str) -> Iterator[tuple[Path, str]]:
         settings = environment_of(self.home, organization, self.ports, service, 0)

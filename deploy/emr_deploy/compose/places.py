@@ -43,6 +43,8 @@ PEER_PORT, PEER_INTERNAL_PORT, OPERATIONS_PORT = 7051, 7055, 9443
 ORDERER_PORT, ORDERER_ADMIN_PORT = 7050, 7053
 CA_PORT, CHAINCODE_PORT = 7054, 9999
 KAFKA_PORT, POSTGRES_PORT, ISSUER_PORT = 9092, 5432, 7080
+CONTRACT_SLOTS = ("chaincode", "chaincode-2")
+"""A hospital's two places for the contract: the version in force runs in one, the next one in the other."""
 BALANCED = {"registration": 8101, "records": 8102, "consent": 8103, "indexer": 8107}
 """At which port a hospital's load balancer answers for a service."""
 
@@ -66,8 +68,10 @@ def hospital_volume(organization: Organization) -> str:
 
 def folders(topology: Topology) -> Iterator[Folder]:
     for organization in topology.organizations:
-        for kind in ("peer", "ca", "chaincode", *SERVICES):
+        for kind in ("peer", "ca", *SERVICES):
             yield Folder(hospital_volume(organization), kind, kind)
+        for slot in CONTRACT_SLOTS:
+            yield Folder(hospital_volume(organization), slot, "chaincode")
     for name in orderer_ports(topology):
         yield Folder(ORDERING, name, "orderer")
     yield Folder(STORES, "postgres", "postgres")
@@ -102,6 +106,7 @@ def addresses(topology: Topology) -> dict[str, tuple[str, int]]:
         found[f"peer-{name}-operations"] = ("127.0.0.1", OPERATIONS_PORT)
         found[f"ca-{name}"] = (organization.ca_name, CA_PORT)
         found[f"ca-{name}-operations"] = ("127.0.0.1", OPERATIONS_PORT)
-        found[f"chaincode-{name}"] = (f"chaincode-{name}", CHAINCODE_PORT)
+        for contract in (f"chaincode-{name}", f"chaincode-{name}-2"):
+            found[contract] = (contract, CHAINCODE_PORT)
         found |= {f"{service}-{name}": (f"balancer-{name}", port) for service, port in BALANCED.items()}
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import stat
 from pathlib import Path
@@ -9,11 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 from emr_deploy.compose import places
-from emr_deploy.compose.deliver import FILES, Delivery
+from emr_deploy.compose.deliver import FILES, PACKAGE_ID, Delivery
 from emr_deploy.compose.steps import containers_topology
 from emr_deploy.programs import environment_of
 from emr_deploy.system import System
 from emr_network.home import TOPOLOGY, Home
+from emr_network.material import peer_organization
 from emr_network.ports import SERVICES, Ports, orderer_ports
 from emr_network.topology import save
 from hlf.identity import SigningIdentity
@@ -132,6 +134,43 @@ def test_the_chaincode_is_told_the_package_that_its_peers_will_install(delivery:
         told = (delivery.run / f"hospital-{organization.name}" / "chaincode" / "package.id").read_text()
         assert told == (delivery.home.packages / f"{organization.name}.id").read_text()
         assert told.startswith("emr_1.0:")
+
+
+def test_an_upgrade_delivers_its_package_to_the_place_that_is_not_in_use(delivery: Delivery) -> None:
+    current = delivery.topology.chaincode
+    upcoming = delivery.topology.with_chaincode(version="1.1", slot=2, packaged=True).chaincode
+    before = _package_ids(delivery)
+    dataclasses.replace(delivery, upcoming=upcoming).deliver()
+    during = _package_ids(delivery)
+    for name in before:
+        assert (during[name][0], before[name]) == (before[name][0], (before[name][0],) * 2)
+        assert during[name][1].startswith("emr_1.1:")
+    upgraded = delivery.topology.with_chaincode(version="1.1", slot=2, packaged=True)
+    for topology in (delivery.topology, upgraded):
+        dataclasses.replace(delivery, topology=topology).deliver()
+        assert _package_ids(delivery) == during
+    assert current.slot == 1
+
+
+def _package_ids(delivery: Delivery) -> dict[str, tuple[str, ...]]:
+    """What the process in each of a hospital's two places is told to be."""
+    return {
+        one.name: tuple(
+            (delivery.run / places.hospital_volume(one) / slot / PACKAGE_ID).read_text()
+            for slot in places.CONTRACT_SLOTS
+        )
+        for one in delivery.topology.organizations
+    }
+
+
+def test_a_revocation_list_comes_to_the_peers_own_folder(delivery: Delivery) -> None:
+    """Calls that concern no channel are judged by it."""
+    hospital = delivery.topology.organization("a")
+    made = peer_organization(delivery.home, hospital).node(hospital.peer_name) / "msp" / "crls" / "revoked.pem"
+    made.write_text("a list")
+    delivery.deliver()
+    assert (delivery.run / "hospital-a" / "peer" / "msp" / "crls" / "revoked.pem").read_text() == "a list"
+    made.unlink()
 
 
 def test_the_issuer_knows_clients_that_the_operator_makes_later(delivery: Delivery) -> None:

@@ -12,7 +12,7 @@ import yaml
 from emr_common.problems import MEDIA_TYPE, Problem
 from emr_common.settings import known_variables
 from emr_deploy.compose import places
-from emr_deploy.compose.deliver import FILES
+from emr_deploy.compose.deliver import FILES, PACKAGE_ID
 from emr_deploy.compose.nodes import orderer_node, peer_environment
 from emr_deploy.compose.steps import containers_topology
 from emr_deploy.kafka import Kafka
@@ -81,7 +81,7 @@ def test_all_networks_but_the_one_of_load_balancers_have_no_way_out() -> None:
 def test_a_hospitals_containers_are_not_on_the_other_hospitals_network() -> None:
     for name in HOSPITALS:
         others = {f"hospital-{other}" for other in HOSPITALS if other != name}
-        for container in (one for one in LASTING if one.endswith(f"-{name}")):
+        for container in (one for one in LASTING if re.search(rf"-{name}(-2)?$", one)):
             assert not networks(container) & others, container
 
 
@@ -149,6 +149,8 @@ def test_a_plain_up_starts_neither_the_story_nor_the_command() -> None:
     assert {name: one["profiles"] for name, one in CONTAINERS.items() if "profiles" in one} == {
         "demo": ["demo"],
         "emr": ["emr"],
+        "chaincode-a-2": ["contract-2"],
+        "chaincode-b-2": ["contract-2"],
     }
 
 
@@ -233,6 +235,58 @@ def test_peers_and_cas_have_the_names_that_their_certificates_are_about(name: st
     for network in ("ledger", f"hospital-{name}"):
         assert peer[network]["aliases"] == [HOSPITALS[name].peer_name]
     assert ca[f"hospital-{name}"]["aliases"] == [HOSPITALS[name].ca_name]
+
+
+@pytest.mark.parametrize(("name", "slot"), [(name, slot) for name in HOSPITALS for slot in places.CONTRACT_SLOTS])
+def test_each_place_of_the_contract_runs_what_it_is_told_for_its_own_hospital(name: str, slot: str) -> None:
+    container = slot.replace("chaincode", f"chaincode-{name}")
+    assert environment(container) == {
+        "CHAINCODE_SERVER_ADDRESS": f"0.0.0.0:{places.CHAINCODE_PORT}",
+        "CHAINCODE_ID_FILE": f"/run/careledger/{slot}/{PACKAGE_ID}",
+        "CORE_PEER_LOCALMSPID": HOSPITALS[name].msp_id,
+    }
+    assert CONTAINERS[container]["user"] == user("chaincode")
+    assert mounted(container) == {f"hospital-{name}": "/run/careledger"}
+    assert places.addresses(TOPOLOGY_OF_CONTAINERS)[container] == (container, places.CHAINCODE_PORT)
+
+
+DECLARED = {
+    "hyperledger/fabric-peer": {"/etc/hyperledger/fabric", "/var/hyperledger"},
+    "hyperledger/fabric-orderer": {"/etc/hyperledger/fabric", "/var/hyperledger"},
+    "hyperledger/fabric-ca": {"/etc/hyperledger/fabric-ca-server"},
+    "apache/kafka": {"/etc/kafka/secrets", "/mnt/shared/config", "/var/lib/kafka/data"},
+    "postgres": {"/var/lib/postgresql"},
+}
+"""What official images declare as volumes."""
+
+
+@pytest.mark.parametrize("name", [one for one in LASTING if CONTAINERS[one]["image"].split(":")[0] in DECLARED])
+def test_no_image_gets_an_unnamed_volume(name: str) -> None:
+    """Docker makes a new one at each `up`, writable in a container that is otherwise not."""
+    memory = {one.partition(":")[0] for one in CONTAINERS[name]["tmpfs"]}
+    declared = DECLARED[CONTAINERS[name]["image"].split(":")[0]]
+    assert declared <= memory | set(mounted(name).values())
+    assert not memory & set(mounted(name).values())
+
+
+@pytest.mark.parametrize("name", LASTING)
+def test_what_a_container_may_write_is_its_own_data_and_memory(name: str) -> None:
+    writable = [one for one in CONTAINERS[name].get("volumes", []) if not one.endswith(":ro")]
+    assert [one.split(":")[0] for one in writable] in ([], [name])
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: str(path.relative_to(CHECKOUT)))
+def test_the_base_of_an_image_is_named_by_its_version(path: Path) -> None:
+    named = re.findall(r"^ARG \w+_IMAGE=(\S+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    assert named
+    assert all(re.fullmatch(r"(python:3\.11|debian:bookworm)-slim(-bookworm)?", one) for one in named)
+
+
+def test_kafka_is_let_in_again_soon_after_a_crash_and_waits_until_it_is() -> None:
+    told = environment("kafka")
+    session = int(told["KAFKA_BROKER_SESSION_TIMEOUT_MS"])
+    assert 9_000 < session <= 30_000
+    assert int(told["KAFKA_INITIAL_BROKER_REGISTRATION_TIMEOUT_MS"]) >= 5 * session
 
 
 def test_kafka_is_configured_as_it_is_natively_but_for_its_addresses(tmp_path: Path) -> None:
