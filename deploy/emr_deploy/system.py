@@ -18,6 +18,7 @@ from emr_network.ports import Ports
 from emr_network.topology import Ledger, Organization, Topology, load, save
 
 from emr_deploy.administration.underway import underway
+from emr_deploy.compose.deliver import Delivery
 from emr_deploy.kafka import Kafka
 from emr_deploy.networks.base import LedgerNetwork
 from emr_deploy.postgres import Postgres
@@ -151,6 +152,11 @@ class System:
         await settle(self.home, staying, self.ports)
         for msp_id in await register_organizations(self.home, staying, self.ports):
             self._say(f"made   the entry of {msp_id} on the ledger, with its sealing key")
+
+    def deliver(self) -> None:
+        """Brings processes in containers what they may read; others read EMR_HOME itself."""
+        if self.ports.is_elsewhere:
+            Delivery(self.home, self.topology, self.ports).deliver()
 
     def supervise(self) -> None:
         """Makes processes known to the supervisor that the system has gained, and ends those it has lost."""

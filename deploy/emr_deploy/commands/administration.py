@@ -126,8 +126,7 @@ def revoke(
     organization = system.topology.organization(org)
     revoking = Revoking(system.home, system.topology, organization, system.ports, out.say)
     asyncio.run(revoking.revoke(enrolment_id))
-    if system.ports.is_elsewhere:
-        Delivery(system.home, system.topology, system.ports).deliver()
+    system.deliver()
     out.result({"revoked": enrolment_id, "organization": organization.msp_id}, f"{enrolment_id} is revoked")
 
 

@@ -64,6 +64,7 @@ def revoke_staff(
     system = System(Home.from_environment())
     revoking = Revoking(system.home, system.topology, system.topology.organization(org), system.ports, out.say)
     asyncio.run(revoking.publish())
+    system.deliver()
     out.result(answer, f"revoked {enrolment_id}")
 
 

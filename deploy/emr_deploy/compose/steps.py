@@ -14,7 +14,6 @@ from emr_network.home import Home
 from emr_network.ports import Ports
 from emr_network.topology import Topology, load, save
 
-from emr_deploy.compose.deliver import Delivery
 from emr_deploy.compose.places import (
     HOME,
     ISSUER,
@@ -80,7 +79,7 @@ def prepare(home: Home, topology: Topology, say: Say) -> None:
     system = System(home, say)
     system.make()
     system.network.make()
-    Delivery(home, system.topology, system.ports).deliver()
+    system.deliver()
     say("delivered keys and configuration to every process")
 
 
@@ -88,5 +87,5 @@ async def found(home: Home, say: Say) -> None:
     """On running nodes and stores: channel, contract, identities, databases, topics, administrators; then delivers."""
     system = System(home, say)
     await system.found()
-    Delivery(home, system.topology, system.ports).deliver()
+    system.deliver()
     say("the hospitals' services can start")
