@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -16,7 +17,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 
@@ -38,9 +38,10 @@ class PostgresServer:
     def start(self) -> None:
         log = (self.data_dir.parent / "log").open("ab")
         options = ["-c", "fsync=off", "-c", "max_connections=200", "-c", "unix_socket_directories="]
-        command = [str(_programs() / "postgres"), "-D", str(self.data_dir), "-h", "127.0.0.1", "-p", str(self.port)]
+        command = [*_as_unprivileged(), str(_programs() / "postgres")]
+        place = ["-D", str(self.data_dir), "-h", "127.0.0.1", "-p", str(self.port)]
         with log:
-            self.process = subprocess.Popen([*command, *options], stdout=log, stderr=log, **_as_unprivileged())
+            self.process = subprocess.Popen([*command, *place, *options], stdout=log, stderr=log, cwd="/")
         self._wait_until_ready()
 
     def _wait_until_ready(self) -> None:
@@ -73,8 +74,9 @@ def postgres_server() -> Iterator[PostgresServer]:
     if os.geteuid() == 0:
         shutil.chown(folder, UNPRIVILEGED_USER)
     server = PostgresServer(folder / "data", _free_port())
-    initdb = [str(_programs() / "initdb"), "-D", str(server.data_dir), "-U", "postgres", "-A", "trust", "-E", "UTF8"]
-    subprocess.run([*initdb, "--no-sync", "--no-instructions"], check=True, capture_output=True, **_as_unprivileged())
+    initdb = [*_as_unprivileged(), str(_programs() / "initdb"), "-D", str(server.data_dir), "-U", "postgres"]
+    options = ["-A", "trust", "-E", "UTF8", "--no-sync", "--no-instructions"]
+    subprocess.run([*initdb, *options], check=True, capture_output=True, cwd="/")
     try:
         server.start()
         yield server
@@ -110,8 +112,14 @@ def _programs() -> Path:
     return Path(spec.origin).parent / "pginstall" / "bin"
 
 
-def _as_unprivileged() -> dict[str, Any]:
-    return {"user": UNPRIVILEGED_USER, "cwd": "/"} if os.geteuid() == 0 else {}
+def _as_unprivileged() -> list[str]:
+    """What stands before a command: Popen's own `user` would fork this process, which may crash while gRPC's threads
+    run.
+    """
+    if os.geteuid() != 0:
+        return []
+    user = pwd.getpwnam(UNPRIVILEGED_USER)
+    return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
 
 
 def _free_port() -> int:
