@@ -46,7 +46,7 @@ class Manifest:
     def write(self, folder: Path) -> None:
         content = {"kind": KIND, "format": FORMAT, **vars(self)}
         text = json.dumps(content, indent=1, sort_keys=True)
-        _write(folder / MANIFEST, json.dumps({"sha256": _sha256(text.encode()), "manifest": text}).encode())
+        write_own(folder / MANIFEST, json.dumps({"sha256": _sha256(text.encode()), "manifest": text}).encode())
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
@@ -70,20 +70,20 @@ class Manifest:
 async def back_up(system: System, target: Path) -> Manifest:
     """Writes a backup into a new or empty folder, while the system runs or while Postgres alone does.
 
-    All of it is readable by its owner only; it holds the hospitals' keys in the clear, so encrypt the medium.
+    All of it is readable by its owner only, and in the clear, keys included: ``sealed_backup`` seals it.
     """
     topology = system.topology
-    _require_empty(target, "back up into another folder")
+    require_empty(target, "back up into another folder")
     postgres = Postgres(system.home, system.ports)
     if not await postgres.is_ready():
         raise NothingHere("Postgres does not run: start the system with emr up")
-    _folder(target)
+    make_folder(target)
     for source in _sources(system.home):
         _copy(source, target / "home" / source.relative_to(system.home.root))
     schemas = {}
     for organization in topology.organizations:
         path = target / "postgres" / f"{organization.name}.dump"
-        _folder(path.parent)
+        make_folder(path.parent)
         postgres.dump(organization.name, path)
         schemas[organization.name] = await postgres.schema_version(organization.name)
     files = {path.relative_to(target).as_posix(): _sha256(path.read_bytes()) for path in sorted(_files(target))}
@@ -116,7 +116,7 @@ async def restore(system: System, folder: Path, *, free_ports: bool = False) -> 
     """
     manifest = check(folder)
     home = system.home
-    _require_empty(home.root, "restore into another EMR_HOME")
+    require_empty(home.root, "restore into another EMR_HOME")
     _refuse_other_schemas(manifest)
     for name in manifest.files:
         if name.startswith("home/") and not (free_ports and name == "home/ports.json"):
@@ -133,7 +133,7 @@ async def restore(system: System, folder: Path, *, free_ports: bool = False) -> 
     return manifest
 
 
-def _require_empty(folder: Path, otherwise: str) -> None:
+def require_empty(folder: Path, otherwise: str) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty: {otherwise}")
 
@@ -174,7 +174,7 @@ def _in_order(folder: Path) -> Iterator[Path]:
 
 
 def _copy(source: Path, target: Path) -> None:
-    _folder(target.parent)
+    make_folder(target.parent)
     if any(source.match(pattern) for pattern in DATABASES):
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         with (
@@ -183,15 +183,15 @@ def _copy(source: Path, target: Path) -> None:
         ):
             database.backup(copy)
         return
-    _write(target, source.read_bytes())
+    write_own(target, source.read_bytes())
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_own(path: Path, content: bytes) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(content)
 
 
-def _folder(path: Path) -> None:
+def make_folder(path: Path) -> None:
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     for folder in reversed(missing):
         folder.mkdir(mode=0o700, exist_ok=True)
