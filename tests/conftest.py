@@ -11,8 +11,12 @@ import pytest
 import pytest_asyncio
 from emr_network.fabric.programs import Programs, ProgramsMissing
 from emr_network.topology import Ledger
+from hypothesis import settings
 from support.stack import Stack, running_stack
 from support.verified_cases import skipped_for_missing_programs
+
+settings.register_profile("unhurried", deadline=None)  # on top of what hypothesis takes for CI
+settings.load_profile("unhurried")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
