@@ -6,6 +6,7 @@ Three orderers, three hospitals. The cases build on each other's network, which 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -44,6 +45,15 @@ class Scene:
     async def note(self) -> Answer:
         path = f"/emrs/{self.patients[0].emr_id}/notes"
         return await self.network.call(self.physicians["a"], "records", "POST", path, {"text": "Seen today."})
+
+    async def versions(self) -> list[int]:
+        """How many notes each patient has on the ledger."""
+        found = []
+        for patient in self.patients:
+            physician = self.physicians[patient.organization]
+            answer = await self.network.call(physician, "records", "GET", f"/emrs/{patient.emr_id}")
+            found.append(answer.required()["version"])
+        return found
 
     async def until_written(self) -> None:
         async def written() -> bool:
@@ -104,11 +114,30 @@ async def test_notes_go_on_when_the_leading_orderer_is_gone(scene: Scene) -> Non
         await network.ready(leader)
 
 
+async def test_no_note_is_lost_when_the_leading_orderer_is_killed_under_load(scene: Scene) -> None:
+    network = scene.network
+    before = await scene.versions()
+    leader = await network.leader()
+    async with network.load(scene.patients, scene.physicians) as answers:
+        await network.until(lambda: _have(answers, 4), "notes are written", seconds=120)
+        started = time.monotonic()
+        await network.kill(leader)
+        wanted = _taken(answers) + 4
+        await network.until(lambda: _have(answers, wanted), "notes go on", seconds=120)
+        print(f"four notes taken {time.monotonic() - started:.1f} s after {leader}, which led, was killed")
+    statuses = Counter(one.status for one in answers)
+    print(f"answers: {dict(statuses)}")
+    assert set(statuses) <= {201, 202, 503}  # what is pending is looked up, what is refused is asked again
+    await network.ready(leader)
+    await scene.until_written()
+    written = sum(await scene.versions()) - sum(before) - 1
+    assert statuses[201] <= written <= statuses[201] + statuses[202]
+
+
 async def test_where_all_endorse_a_peer_that_is_down_is_named_and_endings_still_work(scene: Scene) -> None:
     network, patient = scene.network, await scene.network.patient(scene.healthcenters["a"])
     async with network.peer_stopped("c"):
-        answer = await scene.note()
-        assert (answer.status, answer.body["hospital"]) == (503, "HospitalC")
+        await _require_named(scene, "stopped")
         requested = await network.call(patient, "registration", "POST", "/me/erasure-request", {})
         assert requested.status == 201
         erased = await network.call(scene.healthcenters["a"], "registration", "DELETE", f"/emrs/{patient.emr_id}")
@@ -116,16 +145,30 @@ async def test_where_all_endorse_a_peer_that_is_down_is_named_and_endings_still_
     await scene.until_written()
 
 
-async def test_a_revoked_member_is_refused_by_every_hospital_once_the_channel_knows(scene: Scene) -> None:
+async def test_where_all_endorse_a_peer_that_hangs_is_named_and_endings_still_work(scene: Scene) -> None:
+    network, patient = scene.network, await scene.network.patient(scene.healthcenters["a"])
+    async with network.hanging("peer-c"):
+        for which in ("hanging, at first", "hanging, known to"):
+            await _require_named(scene, which)
+        requested = await network.call(patient, "registration", "POST", "/me/erasure-request", {})
+        assert requested.status == 201
+    await network.ready("peer-c")
+    await scene.until_written()
+
+
+@pytest.mark.parametrize("command", ["network", "staff"])
+async def test_a_revoked_member_is_refused_by_every_hospital_within_a_block(scene: Scene, command: str) -> None:
     network = scene.network
     physician = await network.staff("a", "physician")
     signer = await _signer(network, physician)
     for name in ("a", "b"):
         await _list(network, name, signer)
-    await network.emr("network", "revoke", physician.enrolment_id, "--org", "a")
+    height = network.height
+    await network.emr(command, "revoke", physician.enrolment_id, "--org", "a")
     for name in ("a", "b"):
         with pytest.raises(HlfError):
             await _list(network, name, signer)
+    assert network.height == height + 1
     assert (await scene.note()).status == 201
 
 
@@ -140,6 +183,27 @@ async def test_by_a_majority_notes_go_on_without_a_peer_that_is_down(scene: Scen
     async with network.peer_stopped("c"):
         for _ in range(3):
             assert (await scene.note()).status == 201
+    async with network.hanging("peer-c"):
+        for _ in range(3):
+            started = time.monotonic()
+            assert (await scene.note()).status == 201
+            print(f"by a majority, peer-c hanging: 201 after {time.monotonic() - started:.1f} s")
+    await network.ready("peer-c")
+
+
+async def _require_named(scene: Scene, which: str) -> None:
+    started = time.monotonic()
+    answer = await scene.note()
+    print(f"peer-c {which}: {answer.status} after {time.monotonic() - started:.1f} s")
+    assert (answer.status, answer.body["hospital"]) == (503, "HospitalC")
+
+
+def _taken(answers: list[Answer]) -> int:
+    return sum(one.status == 201 for one in answers)
+
+
+async def _have(answers: list[Answer], number: int) -> bool:
+    return _taken(answers) >= number
 
 
 async def _list(network: Administered, organization: str, signer: SigningIdentity) -> None:

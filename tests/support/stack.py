@@ -273,6 +273,16 @@ class Stack:
             await self.start(*names)
 
     @asynccontextmanager
+    async def hanging(self, name: str) -> AsyncIterator[None]:
+        """A process stands still within the block, its connections open."""
+        pid = self.system.supervisor.process(name).pid
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    @asynccontextmanager
     async def peer_stopped(self, organization: str) -> AsyncIterator[None]:
         """A hospital's peer alone is down within the block; its chaincode and services run on."""
         hospital = self.hospital(organization)

@@ -37,18 +37,14 @@ class Membership:
 
 @dataclass(frozen=True)
 class Silence:
-    """Of a hospital that did not answer at ``at`` (monotonic seconds), after as many times in a row before."""
+    """Of a hospital that did not answer. Moments are monotonic seconds."""
 
     repeated: int
-    at: float
-
-    @property
-    def until(self) -> float:
-        return self.at + SILENT_SECONDS
-
-    @property
-    def absent_until(self) -> float:
-        return self.at + ABSENT_SECONDS[min(self.repeated, len(ABSENT_SECONDS) - 1)]
+    """How many times in a row it had not answered before."""
+    expected_until: float
+    """It is waited for shortly. Only a silence that was waited for as long as is usual makes another one expected."""
+    absent_until: float
+    """It is not asked where a write can do without it."""
 
 
 class EndorserChoice:
@@ -93,13 +89,17 @@ class EndorserChoice:
 
     def expected_silent(self, endorsers: Sequence[str]) -> frozenset[str]:
         now = time.monotonic()
-        return frozenset(one for one in endorsers if one in self._silences and self._silences[one].until > now)
+        return frozenset(one for one in endorsers if one in self._silences and self._silences[one].expected_until > now)
 
-    def did_not_answer(self, missing: frozenset[str]) -> None:
-        """Told of those who were waited for as long as they are given."""
+    def did_not_answer(self, missing: frozenset[str], *, shortly: bool) -> None:
+        """Told of those who were waited for as long as is usual, or ``shortly``."""
+        now = time.monotonic()
         for msp_id in missing - {self._service.msp_id}:
             known = self._silences.get(msp_id)
-            self._silences[msp_id] = Silence(0 if known is None else known.repeated + 1, time.monotonic())
+            repeated = 0 if known is None else known.repeated + 1
+            expected_until = known.expected_until if shortly and known is not None else now + SILENT_SECONDS
+            absent_seconds = ABSENT_SECONDS[min(repeated, len(ABSENT_SECONDS) - 1)]
+            self._silences[msp_id] = Silence(repeated, expected_until, now + absent_seconds)
 
     def answered(self, endorsers: Sequence[str]) -> None:
         for msp_id in endorsers:

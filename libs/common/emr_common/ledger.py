@@ -224,10 +224,11 @@ class Ledger:
         try:
             transaction = await proposal.endorse(timeout=seconds)
         except EndorseError as error:
-            if seconds is None:
-                self._choice.did_not_answer(error.unavailable_organizations)
-            elif error.code is grpc.StatusCode.DEADLINE_EXCEEDED and not error.details:
-                raise _silent(error, self._choice.expected_silent(endorsers)) from error
+            is_cut_short = error.code is grpc.StatusCode.DEADLINE_EXCEEDED and not error.details
+            silent = self._choice.expected_silent(endorsers) if is_cut_short else error.unavailable_organizations
+            self._choice.did_not_answer(silent, shortly=seconds is not None)
+            if is_cut_short and silent:
+                raise _silent(error, silent) from error
             raise
         self._choice.answered(endorsers)
         return transaction
@@ -324,7 +325,7 @@ class Ledger:
 
 
 def _silent(error: EndorseError, msp_ids: frozenset[str]) -> EndorseError:
-    """The same error, as the own peer would have told it if it had been given the time."""
+    """The same failure, as the own peer would have told it if it had been given the time."""
     details = tuple(ErrorDetail("", msp_id, "code = DeadlineExceeded") for msp_id in sorted(msp_ids))
     return EndorseError(
         error.message, transaction_id=error.transaction_id, code=error.code, details=details, retriable=True

@@ -216,6 +216,20 @@ async def test_a_hospital_that_hung_is_waited_for_only_shortly_until_it_answers(
     await net.ledger.submit(caller, Function.ADD_EMR_NOTE)
 
 
+async def test_by_a_majority_a_hospital_that_hangs_still_is_left_out_for_longer(
+    net: Network, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endorsers, "ABSENT_SECONDS", (0.0, 600.0))
+    monkeypatch.setattr(endorsers, "SHORT_SECONDS", 0.3)
+    net.peer.script["Evaluate"] = [MAJORITY]
+    net.peer.script["Endorse"] = [silent("HospitalC"), hanging()]
+    for _ in range(2):
+        net.orders_with(VALID)
+        await net.ledger.submit(caller, Function.ADD_EMR_NOTE)
+    everybody, without = ["HospitalA", "HospitalB", "HospitalC"], ["HospitalA", "HospitalB"]
+    assert net.endorsers_asked() == [everybody, everybody, without, without]
+
+
 @pytest.mark.parametrize(
     ("function", "arguments", "owner"),
     [
