@@ -8,10 +8,10 @@ PACKAGES := libs/hlf libs/model libs/readmodel libs/common chaincode network net
             services/registration services/records services/consent services/indexer deploy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format test demo up down status bench bench-reads conformance fuzz crash dictionary api-fuzz lock clean
+.PHONY: help setup lint format test demo up down status bench bench-reads conformance fuzz crash joining network-kills dictionary api-fuzz lock clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup:  ## make .venv, fetch Kafka and the Node test client; what is there already is left alone
 	@deploy/setup.sh
@@ -56,6 +56,12 @@ fuzz: setup  ## FUZZ_SECONDS (60) of changed messages against devnet
 
 crash: setup  ## CRASH_ROUNDS (200) of kill -9 under load, of devnet and then of the indexer's processes
 	PYTHONPATH=tests $(BIN)/python -m crash
+
+joining: setup  ## a hospital joins the whole running system under load; PYTEST_ARGS="--ledger fabric"
+	JOINING=1 $(BIN)/pytest -s tests/joining $(PYTEST_ARGS)
+
+network-kills: setup  ## `emr network up|add-org|upgrade-chaincode|remove-org` killed after every step, on both ledgers
+	KILL_EVERY_STEP=1 $(BIN)/pytest -s tests/integration/network tests/conformance/test_killed_administration.py $(PYTEST_ARGS)
 
 dictionary: setup  ## write docs/data-dictionary.md anew from the schema's comments
 	WRITE_DICTIONARY=1 $(BIN)/pytest -q tests/unit/readmodel/test_dictionary.py

@@ -4,8 +4,6 @@ take patients and notes at A and B. `emr network …` is called as an operator c
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +11,7 @@ from pathlib import Path
 import httpx
 import yaml
 from emr_deploy.administrators import enter_administrators
-from emr_deploy.callers import Answer, Callers
+from emr_deploy.callers import Callers
 from emr_deploy.postgres import Postgres
 from emr_deploy.process import Process, Stage
 from emr_deploy.readiness import Readiness
@@ -21,7 +19,7 @@ from emr_deploy.system import System
 from emr_network.home import TOPOLOGY, Home
 from emr_network.topology import load
 from support.otlp import OtlpReceiver
-from support.stack import Actor, Stack
+from support.stack import Stack
 from support.webhook_receiver import Receiver
 
 SERVICES = ("registration", "records")
@@ -30,22 +28,6 @@ WRITERS = 4
 
 class Administered(Stack):
     """`stack` as far as it goes without Kafka; A's healthcenter and physicians, and one patient for each writer."""
-
-    async def emr(self, *arguments: str) -> str:
-        """What a command prints. AssertionError unless it succeeds."""
-        environment = {**os.environ, "EMR_HOME": str(self.home.root)}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "emr_deploy.cli",
-            *arguments,
-            env=environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        said, _ = await process.communicate()
-        assert process.returncode == 0, said.decode()
-        return said.decode()
 
     async def leader(self) -> str:
         """The orderer that leads, such as `orderer-2`."""
@@ -59,29 +41,6 @@ class Administered(Stack):
                 if 'consensus_etcdraft_is_leader{channel="care"} 1' in metrics:
                     return f"orderer-{number}"
         raise AssertionError("no orderer leads")
-
-    @asynccontextmanager
-    async def load(self, patients: list[Actor], physicians: dict[str, Actor]) -> AsyncIterator[list[Answer]]:
-        """Notes of each patient, one after the other, at their hospital, until the block ends."""
-        answers: list[Answer] = []
-        stopped = asyncio.Event()
-
-        async def write(patient: Actor) -> None:
-            number = 0
-            while not stopped.is_set():
-                number += 1
-                path = f"/emrs/{patient.emr_id}/notes"
-                body = {"text": f"Note {number}."}
-                answers.append(await self.call(physicians[patient.organization], "records", "POST", path, body))
-
-        async with asyncio.TaskGroup() as tasks:
-            for patient in patients:
-                tasks.create_task(write(patient))
-            try:
-                yield answers
-                await asyncio.sleep(1)
-            finally:
-                stopped.set()
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -183,6 +184,47 @@ class Stack:
     async def add_note(self, physician: Actor, emr_id: str, text: str = "Seen today.") -> dict[str, Any]:
         path = f"/emrs/{emr_id}/notes"
         return (await self.call(physician, "records", "POST", path, {"text": text})).required()
+
+    @asynccontextmanager
+    async def load(self, patients: list[Actor], physicians: dict[str, Actor]) -> AsyncIterator[list[Answer]]:
+        """Notes of each patient, one after the other, at their hospital, until the block ends."""
+        answers: list[Answer] = []
+        stopped = asyncio.Event()
+
+        async def write(patient: Actor) -> None:
+            number = 0
+            while not stopped.is_set():
+                number += 1
+                path = f"/emrs/{patient.emr_id}/notes"
+                body = {"text": f"Note {number}."}
+                answers.append(await self.call(physicians[patient.organization], "records", "POST", path, body))
+
+        async with asyncio.TaskGroup() as tasks:
+            for patient in patients:
+                tasks.create_task(write(patient))
+            try:
+                yield answers
+                await asyncio.sleep(1)
+            finally:
+                stopped.set()
+
+    # the operator
+
+    async def emr(self, *arguments: str) -> str:
+        """What a command prints. AssertionError unless it succeeds."""
+        environment = {**os.environ, "EMR_HOME": str(self.home.root)}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "emr_deploy.cli",
+            *arguments,
+            env=environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await process.communicate()
+        assert process.returncode == 0, said.decode()
+        return said.decode()
 
     # stores
 
