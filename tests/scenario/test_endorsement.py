@@ -41,22 +41,6 @@ async def test_a_hospital_whose_chaincode_is_down_is_named(stack: Stack, steps: 
     assert "retry-after" in answer.headers
 
 
-async def test_a_hospital_whose_peer_is_down_is_named_and_cannot_keep_a_patient_from_ending(
-    stack: Stack, steps: Steps, ledger: LedgerAccess
-) -> None:
-    await steps.share()
-    async with stack.peer_stopped("b"):
-        answer = await steps.post_note("Seen today.")
-        assert (answer.status, answer.body["hospital"]) == (503, "HospitalB")
-        assert (await steps.remove()).status == 200
-
-    async def is_back() -> bool:
-        return (await steps.disclose()).status != 503
-
-    await stack.until(is_back, "B's services reach their peer again")
-    assert (await steps.disclose()).code == "ACCESS_NOT_GRANTED"
-
-
 async def test_hospitals_that_disagree_commit_nothing(stack: Stack, steps: Steps) -> None:
     chaincode_id = stack.process("chaincode-b").program.environment["CHAINCODE_ID"]
     async with stack.stopped("chaincode-b"):

@@ -260,7 +260,7 @@ class Stack:
     async def as_of(self, organization: str) -> int | None:
         return await as_of(self.system, organization)
 
-    async def wait_for_rows(self, organization: str, block: int | None = None) -> None:
+    async def wait_for_rows(self, organization: str, block: int | None = None, seconds: float = WAIT_SECONDS) -> None:
         """Until the hospital's rows are complete up to `block`, or up to the newest."""
         wanted = self.height - 1 if block is None else block
 
@@ -268,7 +268,7 @@ class Stack:
             position = await self.as_of(organization)
             return position is not None and position >= wanted
 
-        await self.until(reached, f"rows of {organization} up to block {wanted}")
+        await self.until(reached, f"rows of {organization} up to block {wanted}", seconds)
 
     async def until(self, condition: Callable[[], Awaitable[bool]], what: str, seconds: float = WAIT_SECONDS) -> None:
         deadline = time.monotonic() + seconds
@@ -315,14 +315,16 @@ class Stack:
             await self.start(*names)
 
     @asynccontextmanager
-    async def hanging(self, name: str) -> AsyncIterator[None]:
-        """A process stands still within the block, its connections open."""
-        pid = self.system.supervisor.process(name).pid
-        os.kill(pid, signal.SIGSTOP)
+    async def hanging(self, *names: str) -> AsyncIterator[None]:
+        """Processes stand still within the block, their connections open, and know nothing of it after it."""
+        pids = [self.system.supervisor.process(name).pid for name in names]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
         try:
             yield
         finally:
-            os.kill(pid, signal.SIGCONT)
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
 
     @asynccontextmanager
     async def peer_stopped(self, organization: str) -> AsyncIterator[None]:

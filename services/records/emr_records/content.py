@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from emr_common.contents import OpenedEmr, OpenedNote, Place, content_problems, open_emr
-from emr_common.emr_keys import EmrKeys
+from emr_common.emr_keys import EmrKeyMissing, EmrKeys
 from emr_common.ledger import Ledger
 from emr_common.owners_word import OwnersWord
 from emr_common.problems import Problem
+from emr_common.sealing import ContentKey
 from emr_common.wallet import Caller
 from emr_model.clinical.sealed_form import Unpacked
 from emr_model.ledger.answers import EmrFound, EmrView
@@ -107,6 +108,14 @@ class OwnContent:
         with content_problems():
             key = await self.emr_keys.get(first.emr_id)
             return await open_emr(self.place(first.emr_id), key, page)
+
+    async def key(self, emr_id: str) -> ContentKey:
+        """To seal what is written. Where there is none, the ledger says whether the EMR was erased (EMR_ERASED)."""
+        try:
+            return await self.emr_keys.get(emr_id)
+        except EmrKeyMissing as error:
+            await self.version(self.ledger.service, emr_id)
+            raise Problem(Code.CONTENT_UNAVAILABLE) from error
 
     def place(self, emr_id: str) -> Place:
         return Place(self.ledger.channel, self.ledger.msp_id, emr_id)

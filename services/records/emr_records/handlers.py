@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
-from emr_common.contents import OpenedEmr, content_problems
+from emr_common.contents import OpenedEmr
 from emr_common.idempotency import Answer, Attempt
 from emr_common.problems import Problem
 from emr_common.queued_notes import QueuedNote
@@ -120,8 +120,7 @@ async def queue_note(
     ticket = attempt.earlier_ids.get("ticket") or secrets.token_hex(32)
     ids = {"ticket": ticket, "emrId": emr_id, "noteId": note_id}
     await attempt.remember(ids)
-    with content_problems():
-        key = await services.content.emr_keys.get(emr_id)
+    key = await services.content.key(emr_id)
     sealed = seal_queued(key, ticket, emr_id, note.content)
     await services.queued_notes.add(
         QueuedNote(ticket, emr_id, caller.enrolment_id, note_id, note.kind.value, expected_version, sealed)
@@ -175,8 +174,7 @@ async def accept_import(
     import_id = attempt.earlier_ids.get("importId") or secrets.token_hex(16)
     ids = {"importId": import_id, "emrId": emr_id, "notes": len(report.notes), "refused": len(report.refused)}
     await attempt.remember(ids)
-    with content_problems():
-        key = await services.content.emr_keys.get(emr_id)
+    key = await services.content.key(emr_id)
     sealed = seal_bundle(key, import_id, emr_id, body)
     job = ImportJob(import_id, emr_id, caller.enrolment_id, "queued", sealed)
     await services.imports.add(job, remarks(report))

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from emr_common.calls import Call
-from emr_common.contents import content_problems
 from emr_common.ledger import Committed, Journal
 from emr_common.locks import AdvisoryLocks
 from emr_common.problems import Problem
@@ -153,8 +152,7 @@ class NoteWriter:
     async def call(self, emr_id: str, note_id: str, note: NoteContent, version: int) -> Call:
         """The note, sealed for the version after ``version``."""
         packed = pack(note.content)
-        with content_problems():
-            key = await self.content.emr_keys.get(emr_id)
+        key = await self.content.key(emr_id)
         sealed = key.seal(packed.plaintext, self.content.place(emr_id).bound_to("note", version + 1))
         is_visit, sha256 = "true" if note.is_visit else "false", hashlib.sha256(sealed).hexdigest()
         return Call(

@@ -18,6 +18,7 @@ from emr_records.main import application as records
 from emr_records.settings import RecordsSettings
 from emr_registration.main import application as registration
 from emr_registration.settings import RegistrationSettings
+from support.access_tables import AccessTables
 
 NOWHERE = {
     "EMR_ORG_MSP_ID": "HospitalA",
@@ -99,3 +100,12 @@ def test_the_example_of_an_error_is_a_problem_document(code: Code) -> None:
 
     jsonschema_rs.validator_for(PROBLEM_SCHEMA).validate(example_of(code))
     assert example_of(code)["status"] == code.status
+
+
+def test_who_may_call_an_operation_stands_in_the_table(document: Document) -> None:
+    """Of ``docs/security.md``, whose cells ``tests/scenario/test_who_may_do_what.py`` tries. New here? Give it a row
+    there, and what it takes in ``tests/support/api_operations.py``.
+    """
+    rows = AccessTables.under("At the APIs").by_person.keys()
+    found = {f"{method.upper()} {path.removeprefix('/v1')}" for path, method, _ in operations(document)}
+    assert found - rows == set()
