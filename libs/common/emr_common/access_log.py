@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
+from emr_readmodel.engine import single_statements
 from emr_readmodel.hospital import access_log
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -24,7 +25,7 @@ class LoggedRead:
 
 class AccessLog:
     def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+        self._at_once = single_statements(engine)
 
     async def record(
         self,
@@ -74,7 +75,7 @@ class AccessLog:
             "request_id": telemetry.request_id() or "",
         }
         if emr_ids:
-            async with self._engine.begin() as connection:
+            async with self._at_once.connect() as connection:
                 await connection.execute(sa.insert(access_log), [{**entry, "emr_id": emr_id} for emr_id in emr_ids])
 
     async def of(self, emr_id: str, most: int) -> list[LoggedRead]:
@@ -82,5 +83,5 @@ class AccessLog:
         columns = (access_log.c[name] for name in LoggedRead.__dataclass_fields__)
         query = sa.select(*columns).where(access_log.c.emr_id == emr_id)
         newest = query.order_by(access_log.c.at.desc(), access_log.c.id.desc()).limit(most)
-        async with self._engine.connect() as connection:
+        async with self._at_once.connect() as connection:
             return [LoggedRead(*row) for row in reversed((await connection.execute(newest)).all())]

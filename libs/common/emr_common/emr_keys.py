@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import sqlalchemy as sa
+from emr_readmodel.engine import single_statements
 from emr_readmodel.hospital import emr_key
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -22,7 +23,7 @@ class EmrKeys:
     """The table of EMR keys: the only thing that can open a hospital's own content, and what an erasure destroys."""
 
     def __init__(self, engine: AsyncEngine, wrapping: WrappingKey) -> None:
-        self._engine = engine
+        self._at_once = single_statements(engine)
         self._unwrap = lru_cache(KEYS_CACHED)(wrapping.unwrap)
         self._wrapping = wrapping
 
@@ -30,7 +31,7 @@ class EmrKeys:
         """Raises EmrKeyMissing, also right after an erasure: the table is asked every time. SealingFailed for a foreign
         row.
         """
-        async with self._engine.connect() as connection:
+        async with self._at_once.connect() as connection:
             wrapped = await connection.scalar(sa.select(emr_key.c.wrapped_keyset).where(emr_key.c.emr_id == emr_id))
         if wrapped is None:
             raise EmrKeyMissing(emr_id)

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from emr_model.ledger.codes import Code
 from emr_model.ledger.functions import Role
+from emr_readmodel.engine import single_statements
 from emr_readmodel.hospital import patient_key, wallet
 from hlf.identity import SigningIdentity
 from sqlalchemy.exc import IntegrityError
@@ -63,6 +64,7 @@ class Wallet:
 
     def __init__(self, engine: AsyncEngine, keyset: WrappingKey, msp_id: str) -> None:
         self._engine = engine
+        self._at_once = single_statements(engine)
         self._keyset = keyset
         self._msp_id = msp_id
         self._signer = lru_cache(SIGNERS_CACHED)(self._open_signer)
@@ -84,7 +86,7 @@ class Wallet:
         return await self._find(wallet.c.emr_id == emr_id, wallet.c.revoked_at.is_(None))
 
     async def _find(self, *conditions: sa.ColumnElement[bool]) -> Caller | None:
-        async with self._engine.connect() as connection:
+        async with self._at_once.connect() as connection:
             row = (await connection.execute(_CURRENT.where(*conditions))).mappings().one_or_none()
         return None if row is None else self._caller(row)
 
