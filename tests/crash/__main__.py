@@ -1,4 +1,5 @@
-"""`python -m crash [devnet|indexer]`, with `tests` on the path: CRASH_ROUNDS rounds (200) of each, or of one.
+"""`python -m crash [devnet|indexer|services]`, with `tests` on the path: CRASH_ROUNDS rounds of each, or of one; 200
+without it, of the services 100.
 
 CRASH_SEED is the seed (random without it).
 """
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 
 from crash.indexer import crashing_system
 from crash.rounds import crashing_devnet
+from crash.services import crashing_hospitals
 
 
 class Rounds(Protocol):
@@ -24,16 +26,19 @@ class Rounds(Protocol):
     async def run(self) -> None: ...
 
 
-SUITES: dict[str, Callable[[Path, int], AbstractAsyncContextManager[Rounds]]] = {
-    "devnet": crashing_devnet,
-    "indexer": crashing_system,
+SUITES: dict[str, tuple[int, Callable[[Path, int], AbstractAsyncContextManager[Rounds]]]] = {
+    "devnet": (200, crashing_devnet),
+    "indexer": (200, crashing_system),
+    "services": (100, crashing_hospitals),
 }
 
 
-async def main(suite: str, rounds: int, seed: int) -> None:
+async def main(suite: str, wanted_rounds: str | None, seed: int) -> None:
     started = time.monotonic()
+    most, crashing_suite = SUITES[suite]
+    rounds = most if wanted_rounds is None else int(wanted_rounds)
     with tempfile.TemporaryDirectory(prefix="crash-", ignore_cleanup_errors=True) as folder:
-        async with SUITES[suite](Path(folder), seed) as crashing:
+        async with crashing_suite(Path(folder), seed) as crashing:
             for number in range(1, rounds + 1):
                 await crashing.run()
                 if number % 10 == 0:
@@ -42,7 +47,6 @@ async def main(suite: str, rounds: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    wanted_rounds = int(os.environ.get("CRASH_ROUNDS", "200"))
     wanted_seed = int(os.environ.get("CRASH_SEED", random.randrange(10**6)))
     for name in sys.argv[1:] or SUITES:
-        asyncio.run(main(name, wanted_rounds, wanted_seed))
+        asyncio.run(main(name, os.environ.get("CRASH_ROUNDS"), wanted_seed))
