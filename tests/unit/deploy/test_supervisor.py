@@ -23,8 +23,16 @@ def _supervisor(tmp_path: Path) -> Iterator[Supervisor]:
     supervisor.shut_down()
 
 
+@pytest.fixture(name="running", scope="module")
+def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]:
+    """One for tests that leave it running: to start and to end takes it seconds."""
+    supervisor = Supervisor(Home(tmp_path_factory.mktemp("running")))
+    yield supervisor
+    supervisor.shut_down()
+
+
 def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -36,26 +44,26 @@ def _run(supervisor: Supervisor, program: Program) -> None:
     _until(lambda: supervisor.process(program.name).is_running)
 
 
-def test_a_process_that_is_killed_is_started_again(supervisor: Supervisor) -> None:
-    _run(supervisor, Program("sleeper", SLEEPER))
-    killed = supervisor.process("sleeper").pid
+def test_a_process_that_is_killed_is_started_again(running: Supervisor) -> None:
+    _run(running, Program("killed", SLEEPER))
+    killed = running.process("killed").pid
     os.kill(killed, signal.SIGKILL)
-    _until(lambda: supervisor.process("sleeper").is_running and supervisor.process("sleeper").pid != killed)
+    _until(lambda: running.process("killed").is_running and running.process("killed").pid != killed)
 
 
-def test_a_process_that_is_stopped_stays_so_until_it_is_launched(supervisor: Supervisor) -> None:
-    _run(supervisor, Program("sleeper", SLEEPER))
-    supervisor.stop(["sleeper"])
-    assert supervisor.process("sleeper").is_ended
-    supervisor.stop(["sleeper"])
-    supervisor.launch(["sleeper"])
-    _until(lambda: supervisor.process("sleeper").is_running)
-    supervisor.launch(["sleeper"])
+def test_a_process_that_is_stopped_stays_so_until_it_is_launched(running: Supervisor) -> None:
+    _run(running, Program("stopped", SLEEPER))
+    running.stop(["stopped"])
+    assert running.process("stopped").is_ended
+    running.stop(["stopped"])
+    running.launch(["stopped"])
+    _until(lambda: running.process("stopped").is_running)
+    running.launch(["stopped"])
 
 
-def test_nothing_starts_by_itself(supervisor: Supervisor) -> None:
-    supervisor.start([Program("sleeper", SLEEPER)])
-    assert supervisor.process("sleeper").state == "STOPPED"
+def test_nothing_starts_by_itself(running: Supervisor) -> None:
+    running.start([Program("idle", SLEEPER)])
+    assert running.process("idle").state == "STOPPED"
 
 
 AWKWARD = {
@@ -85,20 +93,20 @@ def test_a_word_that_the_configuration_cannot_say_is_refused(supervisor: Supervi
 
 
 def test_the_environment_is_in_a_file_for_its_owner_alone(supervisor: Supervisor, tmp_path: Path) -> None:
-    supervisor.start([Program("sleeper", SLEEPER, {"EMR_X": "1"})])
+    supervisor.start([Program("idle", SLEEPER, {"EMR_X": "1"})])
     assert (tmp_path / "supervisor" / "supervisord.conf").stat().st_mode & 0o777 == 0o600
 
 
-def test_programs_come_and_go_while_it_runs(supervisor: Supervisor) -> None:
+def test_programs_come_and_go_while_it_runs(running: Supervisor) -> None:
     one, two = Program("one", SLEEPER), Program("two", SLEEPER)
-    _run(supervisor, one)
-    first = supervisor.process("one").pid
-    supervisor.start([one, two])
-    supervisor.launch(["two"])
-    _until(lambda: supervisor.process("two").is_running)
-    assert supervisor.process("one").pid == first
-    supervisor.start([one])
-    assert [process.name for process in supervisor.processes()] == ["one"]
+    _run(running, one)
+    first = running.process("one").pid
+    running.start([one, two])
+    running.launch(["two"])
+    _until(lambda: running.process("two").is_running)
+    assert running.process("one").pid == first
+    running.start([one])
+    assert [process.name for process in running.processes()] == ["one"]
 
 
 def test_a_shutdown_leaves_no_process_behind(supervisor: Supervisor) -> None:
