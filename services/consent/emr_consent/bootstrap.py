@@ -14,6 +14,7 @@ from emr_common.idempotency import Idempotency
 from emr_common.ledger import Ledger
 from emr_common.locks import AdvisoryLocks
 from emr_common.own_keys import OwnKeys
+from emr_common.owners_word import OwnersWord
 from emr_common.positions import Positions
 from emr_common.readiness import Readiness
 from emr_common.sealing import WrappingKey
@@ -66,7 +67,7 @@ async def bootstrap(settings: ConsentSettings) -> AsyncIterator[Services]:
             positions=base.positions,
             readiness=base.readiness,
             sharings=SharingStore(base.engine, settings.org_msp_id),
-            previews=Previews(base.ledger, keys, base.access_log),
+            previews=Previews(base.ledger, keys, base.access_log, OwnersWord(base.engine, base.ledger, base.positions)),
             feed=feed,
             webhooks=webhooks,
         )

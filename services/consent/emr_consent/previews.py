@@ -10,6 +10,7 @@ from emr_common.access_log import AccessLog
 from emr_common.contents import OpenedEmr, OpenedNote, Place, content_problems, open_emr
 from emr_common.emr_keys import EmrKeys
 from emr_common.ledger import Ledger
+from emr_common.owners_word import OwnersWord
 from emr_common.problems import Problem
 from emr_common.wallet import Caller
 from emr_model.clinical.canonical import parse_object
@@ -25,11 +26,14 @@ NO_NOTES = 0
 
 @dataclass(frozen=True)
 class Previews:
-    """Both raise Problem: the contract's codes, CONTENT_UNAVAILABLE, or CONTENT_MISMATCH, which is an alarm."""
+    """Both raise Problem: the contract's codes, CONTENT_UNAVAILABLE, or CONTENT_MISMATCH and OWNER_DID_NOT_ENDORSE,
+    which are alarms.
+    """
 
     ledger: Ledger
     emr_keys: EmrKeys
     access_log: AccessLog
+    word: OwnersWord
 
     async def for_patient(
         self, caller: Caller, recipient_msp: str, version: int | None, signed: EmrView | None = None
@@ -99,6 +103,7 @@ class Previews:
                 view = first
             else:
                 view = EmrView.from_json(await self.ledger.evaluate(reader, function, *arguments, start))
+            await self.word.require(view)
             if version is not None and version > view.emr.version:
                 raise Problem(Code.APPROVAL_VERSION_UNKNOWN)
             return view
