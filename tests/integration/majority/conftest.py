@@ -93,7 +93,13 @@ def _sharer(hospital: RecordsHospital) -> Sharer:
     ledger, engine = hospital.foundation.ledger, hospital.engine
     keys = EmrKeys(engine, WrappingKey.from_file(hospital.settings.sealing.wrapping_keyset_file))
     word = OwnersWord(engine, ledger, hospital.foundation.positions)
-    return Sharer(Snapshots(ledger, keys), SharingStore(engine, hospital.msp_id), word, hospital.msp_id)
+    store = SharingStore(engine, hospital.msp_id)
+    return Sharer(Snapshots(ledger, keys), store, word, hospital.msp_id, _hears_nothing)
+
+
+async def _hears_nothing() -> bool:
+    """There is no Kafka here: its sweep alone finds what is due."""
+    return False
 
 
 @asynccontextmanager

@@ -11,10 +11,11 @@ import sqlalchemy as sa
 from emr_common import keysets
 from emr_common.emr_keys import EmrKeys
 from emr_common.keysets import RotationRefused
-from emr_common.resealing import EMR_KEYS, WALLET, Resealing
+from emr_common.resealing import BY_KEYSET, EMR_KEYS, WALLET, Resealing
 from emr_common.sealing import SealingFailed, WrappingKey, new_wrapping_keyset
 from emr_common.wallet import Wallet
 from emr_model.ledger.functions import Role
+from emr_readmodel.columns import metadata
 from emr_readmodel.hospital import emr_key
 from emr_readmodel.hospital import wallet as table
 from hlf.certs import CertificateAuthority, certificate_to_pem, new_private_key
@@ -149,3 +150,12 @@ async def test_a_keyset_file_that_is_damaged_or_gone_leaves_the_keys_in_use(engi
     keyset.unlink()
     assert await service.opens(await service.enrol())
     assert await service.opens(subject)
+
+
+def test_every_secret_that_a_keyset_seals_is_sealed_anew_with_it() -> None:
+    said = {"wallet": "sealed by the wallet keyset", "wrapping": "encrypted by the hospital's wrapping keyset"}
+    columns = [column for one in metadata.tables.values() for column in one.columns]
+    for keyset, words in said.items():
+        named = {column for column in columns if words in (column.comment or "")}
+        assert named == {sealed.column for sealed in BY_KEYSET[keyset]}
+        assert named

@@ -128,7 +128,11 @@ async def test_the_metric_says_since_the_endings_own_time_until_it_is_purged(
 
     monkeypatch.setattr(worker, "FIRST_RETRY_SECONDS", 0.01)
     purges = Purges(patient.emr_id, failures=2)
-    sharer = Sharer(cast(Any, purges), store, cast(Any, None), "HospitalB")
+
+    async def hears() -> bool:
+        return True
+
+    sharer = Sharer(cast(Any, purges), store, cast(Any, None), "HospitalB", hears)
     running = asyncio.create_task(sharer.run())
     try:
         sharer.wake(PURGE)

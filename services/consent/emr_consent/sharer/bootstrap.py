@@ -43,9 +43,10 @@ async def bootstrap(settings: SharerSettings) -> AsyncIterator[Services]:
         await stack.enter_async_context(chores(engine, Settling(engine, ledger, transactions).chore()))
         keys = EmrKeys(engine, WrappingKey.from_file(settings.sealing.wrapping_keyset_file))
         word = OwnersWord(engine, ledger, Positions(engine, ledger.tracker))
-        sharer = Sharer(Snapshots(ledger, keys), SharingStore(engine, settings.org_msp_id), word, settings.org_msp_id)
+        store, wakeups = SharingStore(engine, settings.org_msp_id), Wakeups(settings.kafka)
+        sharer = Sharer(Snapshots(ledger, keys), store, word, settings.org_msp_id, wakeups.is_consuming)
         await stack.enter_async_context(_running(sharer))
-        wakeups = await stack.enter_async_context(Wakeups(settings.kafka, sharer.on_event).running())
+        await stack.enter_async_context(wakeups.running(sharer.on_event))
         checks = {"database": database_answers(engine), **ledger_checks(ledger), "events": wakeups.is_consuming}
         yield Services(Readiness(checks))
 

@@ -23,20 +23,24 @@ log = structlog.get_logger(__name__)
 class Wakeups:
     """Reads from the newest event on: what was missed before, the worker's sweep finds."""
 
-    def __init__(self, settings: KafkaSettings, on_event: Callable[[LedgerEvent], None]) -> None:
+    def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        self._on_event = on_event
+        self._on_event: Callable[[LedgerEvent], None] = lambda _: None
         self._app: Any = None
+        self._has_started = False
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Self]:
+    async def running(self, on_event: Callable[[LedgerEvent], None]) -> AsyncIterator[Self]:
+        self._on_event = on_event
         with tempfile.TemporaryDirectory(prefix="emr-sharer-") as folder:  # faust wants one; nothing is kept in it
             self._app = self._stream(folder)
             async with streams.running(self._app):
+                self._has_started = True
                 yield self
 
     async def is_consuming(self) -> bool:
-        return bool(self._app.started and self._app.consumer.assignment())
+        """Never asks faust before it has started: it would make its consumer too early."""
+        return self._has_started and bool(self._app.started and self._app.consumer.assignment())
 
     def _stream(self, folder: str) -> Any:
         app = faust.App(

@@ -31,6 +31,7 @@ from emr_consent.sharer.snapshots import Snapshots
 from emr_consent.store import SharingStore
 
 SWEEP_SECONDS = 5.0
+UNHEARD_SWEEP_SECONDS = 0.5  # while events do not come: after a crash Kafka waits for the one that died
 PURGE_SECONDS = 20.0
 FIRST_RETRY_SECONDS = 0.25
 LONGEST_RETRY_SECONDS = 30.0
@@ -72,6 +73,7 @@ class Sharer:
     store: SharingStore
     word: OwnersWord
     msp_id: str
+    hears_events: Callable[[], Awaitable[bool]]
     _due: set[Task] = field(default_factory=set)
     _running: set[Task] = field(default_factory=set)
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
@@ -106,14 +108,14 @@ class Sharer:
                 DUE.set(len(self._due) + len(self._running))
 
     async def _sweep(self) -> None:
-        async def sweep() -> None:
+        while True:
+            heard = await self.hears_events()
             try:
                 for task in await self.store.unsettled():
                     self.wake(task)
             except (SQLAlchemyError, OSError) as error:
                 log.warning("sweep_failed", failure=type(error).__name__)
-
-        await _every(SWEEP_SECONDS, sweep)
+            await asyncio.sleep(SWEEP_SECONDS if heard else UNHEARD_SWEEP_SECONDS)
 
     async def _wake_purge(self) -> None:
         self.wake(PURGE)
