@@ -54,7 +54,7 @@ conformance: setup  ## devnet against official Fabric (FABRIC_BIN); writes docs/
 fuzz: setup  ## FUZZ_SECONDS (60) of changed messages against devnet
 	PYTHONPATH=tests $(BIN)/python -m fuzz
 
-crash: setup  ## CRASH_ROUNDS (200, 100) of kill -9 under load, of devnet, the indexer's processes, the services
+crash: setup  ## CRASH_ROUNDS (200, 100, 40) of kill -9 under load, of devnet, indexer, services, the whole system
 	PYTHONPATH=tests $(BIN)/python -m crash
 
 joining: setup  ## a hospital joins the whole running system under load; PYTEST_ARGS="--ledger fabric"

@@ -1,5 +1,5 @@
-"""`python -m crash [devnet|indexer|services]`, with `tests` on the path: CRASH_ROUNDS rounds of each, or of one; 200
-without it, of the services 100.
+"""`python -m crash [devnet|indexer|services|system]`, with `tests` on the path: CRASH_ROUNDS rounds of each, or of one;
+200 without it, of the services 100, of the whole system 40.
 
 CRASH_SEED is the seed (random without it).
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from crash.indexer import crashing_system
+from crash.pipeline import crashing_indexer_alone
 from crash.rounds import crashing_devnet
 from crash.services import crashing_hospitals
 
@@ -28,8 +29,9 @@ class Rounds(Protocol):
 
 SUITES: dict[str, tuple[int, Callable[[Path, int], AbstractAsyncContextManager[Rounds]]]] = {
     "devnet": (200, crashing_devnet),
-    "indexer": (200, crashing_system),
+    "indexer": (200, crashing_indexer_alone),
     "services": (100, crashing_hospitals),
+    "system": (40, crashing_system),
 }
 
 

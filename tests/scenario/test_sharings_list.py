@@ -24,6 +24,13 @@ async def test_a_sharing_is_outgoing_at_the_owner_and_incoming_at_the_recipient(
     assert steps.patient.emr_id not in {one["emrId"] for one in page["sharings"]}
 
 
+async def test_a_service_answers_with_what_it_has_just_written(steps: Steps) -> None:
+    block = (await steps.request()).required()["block"]
+    page = await listed(steps, steps.cast.other_physician, direction="incoming", limit=200)
+    assert page["as_of_block"] >= block
+    assert steps.patient.emr_id in {one["emrId"] for one in page["sharings"]}
+
+
 async def test_pages_put_together_are_the_whole_list(steps: Steps) -> None:
     others = [await Steps.begin(steps.stack, steps.cast) for _ in range(2)]
     blocks = [(await one.request()).required()["block"] for one in (steps, *others)]

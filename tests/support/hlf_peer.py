@@ -89,6 +89,15 @@ class ScriptedPeer(gateway_pb2_grpc.GatewayServicer, events_pb2_grpc.DeliverServ
                 ids = self.transaction_ids[block.header.number]
                 yield events_pb2.DeliverResponse(filtered_block=filtered(block, ids))
 
+    async def DeliverWithPrivateData(self, requests: Any, context: Any) -> AsyncIterator[Any]:
+        """Without any."""
+        async for block in self._stream("DeliverWithPrivateData", requests, context):
+            if isinstance(block, int):
+                yield events_pb2.DeliverResponse(status=block)
+            else:
+                whole = events_pb2.BlockAndPrivateData(block=block)
+                yield events_pb2.DeliverResponse(block_and_private_data=whole)
+
     async def _stream(self, method: str, requests: Any, context: Any) -> AsyncIterator[Any]:
         envelope = await anext(aiter(requests))
         payload = common_pb2.Payload.FromString(envelope.payload)

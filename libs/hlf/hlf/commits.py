@@ -93,6 +93,8 @@ class CommitTracker:
         self._height = 0
         self.last_failure: DeliverError | None = None
         """Why the stream is interrupted at present; None while it is not."""
+        self.newest_own_block = -1
+        """The newest block with a valid transaction that was announced here; -1 before the first."""
 
     async def __aenter__(self) -> Self:
         """Starts following, and waits for the first block as long as a connection may take; later if there is none."""
@@ -222,7 +224,10 @@ class CommitTracker:
             self._look_up_early_ones()
 
     def _settle(self, commit: Commit) -> None:
-        for pending in self._pending.pop(commit.transaction_id, ()):
+        announced = self._pending.pop(commit.transaction_id, set())
+        if announced and commit.is_valid:
+            self.newest_own_block = max(self.newest_own_block, commit.block_number)
+        for pending in announced:
             pending.settle(commit)
 
     def _look_up_early_ones(self) -> None:

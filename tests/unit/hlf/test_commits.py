@@ -57,10 +57,14 @@ def found_in(block: Any) -> Any:
 
 async def test_one_stream_settles_every_transaction() -> None:
     async with network() as net, CommitTracker(net.gateway, MEMBER, "care") as tracker:
+        assert tracker.newest_own_block == -1
         pending = [tracker.expect(f"t{n}") for n in range(6)]
         await net.add_block("t0", "other", "t1")
         await net.add_block("t2", "t3", "t4", "t5", codes=b"\x00" + MVCC + b"\x00\x0a")
         commits = [await each.outcome(5) for each in pending]
+        await net.add_block("others")
+        await tracker.wait_for_block(3, 5)
+    assert tracker.newest_own_block == 2
     assert [(c.transaction_id, c.block_number) for c in commits] == [
         ("t0", 1), ("t1", 1), ("t2", 2), ("t3", 2), ("t4", 2), ("t5", 2),
     ]  # fmt: skip
