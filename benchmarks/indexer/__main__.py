@@ -13,12 +13,14 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import asyncpg
+import psutil
 import sqlalchemy as sa
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
@@ -73,20 +75,40 @@ class WrittenBlocks:
         return len(self._blocks) - 1
 
 
-async def until_rows(database: AsyncEngine, block: int) -> None:
-    query = sa.select(sa.func.min(care.position.c.block))
-    while True:
-        async with database.connect() as connection:
-            if await connection.scalar(query) == block:
-                return
-        await asyncio.sleep(0.01)
+@dataclass(frozen=True)
+class Taken:
+    """``cpu_seconds`` are this process's and those of Postgres with its processes, those that have ended too."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+class Meter:
+    def __init__(self, server: PostgresServer) -> None:
+        assert server.process is not None
+        self._postmaster = psutil.Process(server.process.pid)
+        self._began = self._now()
+
+    def taken(self) -> Taken:
+        seconds, cpu_seconds = self._now()
+        return Taken(seconds - self._began[0], cpu_seconds - self._began[1])
+
+    def _now(self) -> tuple[float, float]:
+        times = self._postmaster.cpu_times()
+        cpu = time.process_time() + times.user + times.system + times.children_user + times.children_system
+        for each in self._postmaster.children():
+            with suppress(psutil.NoSuchProcess):
+                own = each.cpu_times()
+                cpu += own.user + own.system
+        return time.perf_counter(), cpu
 
 
 async def kafka_to_postgres(
     server: PostgresServer, template: str, source: Hospital, bootstrap: tuple[str, ...], batches: list[int]
-) -> float:
-    """Seconds from the start of the projector to the last row, everything being in Kafka already. Start-up, which a
-    projector of an empty topic needs as well, is taken off. ``batches`` hears how many messages each had.
+) -> Taken:
+    """From the projector's first batch to its last row, everything being in Kafka already.
+
+    ``batches`` hears how many messages each had.
     """
     settings = KafkaSettings(bootstrap_servers=bootstrap, topic_prefix=f"b{time.monotonic_ns()}")
     await ensure_topics(settings.bootstrap_servers, settings.topics)
@@ -101,22 +123,29 @@ async def kafka_to_postgres(
         await copy_keys(source.database, database)
         copy = Hospital(database, source.wrapping)
         projector = copy.new_projector()
-        began: list[float] = []
-        real = projector.project
+        real, total = projector.project, len(source.records())
+        meters: list[Meter] = []
+        taken: asyncio.Future[Taken] = asyncio.get_running_loop().create_future()
+        done: list[int] = []
 
         async def project(records: Any) -> Any:
-            began.append(time.perf_counter())
-            batches.append(len(records))
-            return await real(records)
+            if not meters:
+                meters.append(Meter(server))
+            answer = await real(records)
+            done.append(len(records))
+            if sum(done) == total:
+                taken.set_result(meters[0].taken())
+            return answer
 
         projector.project = project  # type: ignore[method-assign]
         working = asyncio.create_task(ProjectorService(database, settings, projector).run())
-        await until_rows(database, len(source.writer.blocks) - 1)
-        took = time.perf_counter() - began[0]
+        waiting: list[asyncio.Future[Any]] = [working, taken]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        batches += done
         working.cancel()
         await asyncio.gather(working, return_exceptions=True)
         await database.dispose()
-    return took
+    return taken.result()
 
 
 async def copy_keys(source: AsyncEngine, target: AsyncEngine) -> None:
@@ -137,13 +166,13 @@ async def rows_of(database: AsyncEngine) -> dict[str, tuple[list[str], list[tupl
     return found
 
 
-async def raw_upsert(server: PostgresServer, template: str, tables: dict[str, Any], notes_at_once: int) -> float:
-    """Seconds to upsert the same rows by asyncpg's executemany, in transactions of as many notes as a batch has."""
+async def raw_upsert(server: PostgresServer, template: str, tables: dict[str, Any], notes_at_once: int) -> Taken:
+    """To upsert the same rows by asyncpg's executemany, in transactions of as many notes as a batch has."""
     async with empty_database(server, template=template) as url:
         connection = await asyncpg.connect(url)
         await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
         batches = -(-len(tables["note"][1]) // notes_at_once)
-        started = time.perf_counter()
+        meter = Meter(server)
         for batch in range(batches):
             async with connection.transaction():
                 for name, (columns, rows) in tables.items():
@@ -151,9 +180,9 @@ async def raw_upsert(server: PostgresServer, template: str, tables: dict[str, An
                     some = rows[batch * size : (batch + 1) * size]
                     if some:
                         await connection.executemany(_statement(name, columns), some)
-        took = time.perf_counter() - started
+        taken = meter.taken()
         await connection.close()
-    return took
+    return taken
 
 
 def _statement(name: str, columns: Iterable[str]) -> str:
@@ -167,7 +196,7 @@ def _statement(name: str, columns: Iterable[str]) -> str:
     return f'insert into care."{name}" ({quoted}) values ({values}) on conflict ({conflict}) {then}'
 
 
-async def rebuild(server: PostgresServer, template: str, source: Hospital) -> float:
+async def rebuild(server: PostgresServer, template: str, source: Hospital) -> Taken:
     async with empty_database(server, template=template) as url:
         database = engine.create(url, 5)
         await store.prepare(database)
@@ -181,22 +210,22 @@ async def rebuild(server: PostgresServer, template: str, source: Hospital) -> fl
         job = Job("j", JobKind.REBUILD, {}, "running", None, None, None, None, None, None)  # type: ignore[arg-type]
         blocks = WrittenBlocks(source.writer.blocks)
         made = Rebuild(database, Source(blocks, BlockReader(CHANNEL, NAMESPACE, "HospitalA"), projector), PARTITIONS)
-        started = time.perf_counter()
+        meter = Meter(server)
         await made.do(job, told)
-        took = time.perf_counter() - started
+        taken = meter.taken()
         await database.dispose()
-    return took
+    return taken
 
 
-async def read_only(source: Hospital) -> float:
-    """Seconds to read the blocks' facts and do nothing with them."""
+async def read_only(server: PostgresServer, source: Hospital) -> Taken:
+    """To read the blocks' facts and do nothing with them."""
     reader = BlockReader(CHANNEL, NAMESPACE, "HospitalA")
-    started = time.perf_counter()
+    meter = Meter(server)
     blocks = WrittenBlocks(source.writer.blocks)
     async with aclosing(blocks.up_to(await blocks.last())) as stream:  # type: ignore[type-var]
         async for block in stream:
             reader.read(block)
-    return time.perf_counter() - started
+    return meter.taken()
 
 
 async def main(notes: int, rounds: int, server: PostgresServer, bootstrap: tuple[str, ...], folder: Path) -> None:
@@ -226,23 +255,32 @@ async def main(notes: int, rounds: int, server: PostgresServer, bootstrap: tuple
                 "Kafka to Postgres": lambda: kafka_to_postgres(server, template, source, bootstrap, batches),
                 "raw upsert": lambda: raw_upsert(server, template, tables, notes_a_batch()),
                 "rebuild": lambda: rebuild(server, template, source),
-                "reading the blocks only": lambda: read_only(source),
+                "reading the blocks only": lambda: read_only(server, source),
             },
         )
         await database.dispose()
     print(f"a batch of the projector, and a transaction of the raw upsert, had {notes_a_batch()} notes")
-    for name, seconds in figures.items():
-        print(f"{name:<24} {seconds:7.2f} s  {total / seconds:9.0f} rows/s")
-    print(f"Kafka to Postgres / raw upsert: {figures['raw upsert'] / figures['Kafka to Postgres']:.2f} x (aim 0.7)")
-    print(f"rebuild / reading only: {figures['rebuild'] / figures['reading the blocks only']:.1f} x the time")
+    for name, taken in figures.items():
+        print(f"{name:<24} {taken.seconds:7.2f} s  {total / taken.seconds:9.0f} rows/s", end="  ")
+        print(f"{taken.cpu_seconds:7.2f} s of CPU, with Postgres")
+    raw, whole = figures["raw upsert"], figures["Kafka to Postgres"]
+    print(f"Kafka to Postgres / raw upsert: {raw.seconds / whole.seconds:.2f} x the rows a second (aim 0.7)", end=", ")
+    print(f"{raw.cpu_seconds / whole.cpu_seconds:.2f} x by CPU")
+    again, only = figures["rebuild"], figures["reading the blocks only"]
+    print(f"rebuild / reading only: {again.seconds / only.seconds:.1f} x the time", end=", ")
+    print(f"{again.cpu_seconds / only.cpu_seconds:.1f} x by CPU")
 
 
-async def _in_turns(rounds: int, sides: dict[str, Callable[[], Awaitable[float]]]) -> dict[str, float]:
-    taken: dict[str, list[float]] = {name: [] for name in sides}
+async def _in_turns(rounds: int, sides: dict[str, Callable[[], Awaitable[Taken]]]) -> dict[str, Taken]:
+    """Medians."""
+    taken: dict[str, list[Taken]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, side in sides.items():
             taken[name].append(await side())
-    return {name: median(seconds) for name, seconds in taken.items()}
+    return {
+        name: Taken(median(each.seconds for each in all_), median(each.cpu_seconds for each in all_))
+        for name, all_ in taken.items()
+    }
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from emr_deploy.kafka import Kafka
 from emr_network.home import Home
 from emr_network.ports import Ports
 
-START_SECONDS = 60
+START_SECONDS = 240
 
 
 @dataclass

@@ -25,6 +25,7 @@ from emr_indexer.projector.traces import traced_batch
 
 BATCH_MESSAGES = 1000
 BATCH_BYTES = 8 * 1024 * 1024
+QUIET_TURNS = 10
 COMMIT_SECONDS = 1.0
 SESSION_SECONDS = 12.0  # how long the partitions of a worker that was killed wait for the next one
 
@@ -105,15 +106,22 @@ async def _handle(handle: OnRecords, events: Sequence[Any]) -> None:
 
 
 async def _batch(incoming: Any) -> list[Any]:
-    """What has come: at least one record, and no more than fit a transaction. The longer one takes, the more the next
-    holds.
-    """
+    """What has come and goes on coming: at least one record, and no more than fit a transaction."""
     events = [await incoming.get()]
     size = len(events[0].value or b"")
-    while len(events) < BATCH_MESSAGES and size < BATCH_BYTES and not incoming.empty():
+    while len(events) < BATCH_MESSAGES and size < BATCH_BYTES and await _goes_on(incoming):
         events.append(incoming.get_nowait())
         size += len(events[-1].value or b"")
     return events
+
+
+async def _goes_on(incoming: Any) -> bool:
+    """faust passes a record on every few turns of the event loop as long as it has some."""
+    for _ in range(QUIET_TURNS):
+        if not incoming.empty():
+            return True
+        await asyncio.sleep(0)
+    return not incoming.empty()
 
 
 def _application(settings: KafkaSettings, group: str, folder: str) -> Any:
