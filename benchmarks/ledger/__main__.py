@@ -4,7 +4,8 @@
 
 For each network: notes a second with CLIENTS open at once, each client writing to an EMR of its own; then the time to
 commit at half of that rate; the CPU of each kind of process a note; how often a note was proposed until every
-hospital endorsed it, having the block before; and how many notes shared a block. Prints rows of a Markdown table.
+hospital endorsed it, having the block before; and how many notes shared a block. What processes use at rest, in the
+time that a note takes at that rate, is told beside. Prints rows of a Markdown table.
 """
 
 import argparse
@@ -38,10 +39,11 @@ from hlf.gateway import Gateway, Timeouts, Transaction
 from hlf.identity import SigningIdentity
 
 HEADING = """
-| endorsement | hospitals | notes/s | ms at half load: median, 95 % | CPU ms: peers, orderer, chaincodes, client | proposed | a block |
-|---|---|---|---|---|---|---|"""  # noqa: E501
+| endorsement | hospitals | notes/s | ms at half load: median, 95 % | CPU ms: peers, orderer, chaincodes, client | of them at rest | proposed | a block |
+|---|---|---|---|---|---|---|---|"""  # noqa: E501
 COMMIT_SECONDS = 60.0
 NOTE_BYTES = 2000
+REST_SECONDS = 10.0
 PATIENT = Timeouts(evaluate=30, endorse=60, submit=30)
 KINDS = ("peer", "orderer", "chaincode")
 
@@ -120,6 +122,7 @@ async def _measured(folder: Path, endorsement: str, hospitals: int, notes: int, 
         async with _channel(system) as channel:
             writers = await _writers(system, channel, clients)
             await _full_load(channel, writers, 2 * clients)  # warms up
+            idle = await _at_rest(system)
             before, started = _cpu(system), time.perf_counter()
             proposed, height = channel.proposed, channel.tracker.height
             await _full_load(channel, writers, notes)
@@ -129,9 +132,10 @@ async def _measured(folder: Path, endorsement: str, hospitals: int, notes: int, 
     finally:
         await asyncio.to_thread(system.down)
     cpu = ", ".join(f"{1000 * (after[kind] - before[kind]) / notes:.1f}" for kind in (*KINDS, "client"))
+    rest = ", ".join(f"{1000 * idle[kind] / rate:.1f}" for kind in (*KINDS, "client"))
     late = delays[int(0.95 * len(delays))]
     times = f"{rate:.0f} | {1000 * statistics.median(delays):.0f}, {1000 * late:.0f}"
-    return f"{times} | {cpu} | {proposed / notes:.2f} | {notes / blocks:.1f}"
+    return f"{times} | {cpu} | {rest} | {proposed / notes:.2f} | {notes / blocks:.1f}"
 
 
 def _topology(folder: Path, endorsement: str, hospitals: int) -> Path:
@@ -210,6 +214,15 @@ async def _half_load(channel: Channel, writers: list[Writer], rate: float, notes
         tasks.append(asyncio.create_task(write()))
         await asyncio.sleep(1 / rate)
     return await asyncio.gather(*tasks)
+
+
+async def _at_rest(system: System) -> Mapping[str, float]:
+    """CPU seconds a second while nothing is asked, by kind of process."""
+    await asyncio.sleep(1)
+    before, started = _cpu(system), time.perf_counter()
+    await asyncio.sleep(REST_SECONDS)
+    seconds, after = time.perf_counter() - started, _cpu(system)
+    return {kind: (after[kind] - before[kind]) / seconds for kind in after}
 
 
 def _cpu(system: System) -> Mapping[str, float]:
