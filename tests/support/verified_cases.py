@@ -19,6 +19,8 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "verified-on-fabric.md"
 OUTCOMES = ("passed", "failed", "error", "skipped")
 LEDGERS = {"devnet": "devnet", "fabric": "official", "official": "official"}
 """The parameters of fixtures that run a case on both, and the column that each stands for."""
+OFFICIAL_ALONE = frozenset({"test_administration.py", "test_killed_administration.py", "test_several_peers.py"})
+"""Files of tests/conformance whose cases have no such parameter: they run on official programs only."""
 MISSING_PROGRAMS = re.compile(r"FABRIC_BIN")
 
 Stats = Mapping[str, Sequence[Any]]
@@ -98,7 +100,8 @@ def _result(nodeid: str, outcome: str) -> Result:
     name, _, parameters = test.partition("[")
     named = [LEDGERS[part] for part in re.split(r"[-\]]", parameters) if part in LEDGERS]
     case = name.removeprefix("test_").replace("_", " ")
-    return Result(file, case, named[0] if named else "devnet", outcome)
+    otherwise = "official" if Path(file).name in OFFICIAL_ALONE else "devnet"
+    return Result(file, case, named[0] if named else otherwise, outcome)
 
 
 def _fabric_ca_version() -> str:
