@@ -109,3 +109,32 @@ def test_who_may_call_an_operation_stands_in_the_table(document: Document) -> No
     rows = AccessTables.under("At the APIs").by_person.keys()
     found = {f"{method.upper()} {path.removeprefix('/v1')}" for path, method, _ in operations(document)}
     assert found - rows == set()
+
+
+FROM_THE_READ_MODEL = {
+    "registration": set(),
+    "records": {("post", "/v1/emrs/search")},
+    "consent": {("get", "/v1/sharings")},
+    "indexer": {("get", "/v1/position"), ("get", "/v1/dead-letters")},
+}
+"""Operations whose answers are rows; server-sent events carry the block that they tell of."""
+
+
+def _members(document: Document, content: Document | None) -> set[str]:
+    """Names of a JSON body's members."""
+    schema = (content or {}).get("content", {}).get("application/json", {}).get("schema", {})
+    name = schema.get("$ref", "").rpartition("/")[2]
+    return set(document["components"]["schemas"].get(name, schema).get("properties", {}))
+
+
+def test_an_answer_from_the_read_model_says_how_far_it_is_and_waits_when_asked(
+    document: Document, request: pytest.FixtureRequest
+) -> None:
+    says, waits = set(), set()
+    for path, method, operation in operations(document):
+        if "as_of_block" in _members(document, operation["responses"].get("200")):
+            says.add((method, path))
+        parameters = {parameter["name"] for parameter in operation.get("parameters", [])}
+        if {"min_block", "minBlock"} & (parameters | _members(document, operation.get("requestBody"))):
+            waits.add((method, path))
+    assert says == waits == FROM_THE_READ_MODEL[request.node.callspec.params["document"]]
