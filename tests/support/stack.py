@@ -338,7 +338,7 @@ class Stack:
 
 
 @asynccontextmanager
-async def running_stack(root: Path, ledger: Ledger = "devnet") -> AsyncIterator[Stack]:
+async def running_stack(root: Path, ledger: Ledger = "devnet", *, is_traced: bool = True) -> AsyncIterator[Stack]:
     """A new system in `root`, taken down at the end; its logs stay. Raises ProgramsMissing."""
     lines: list[str] = []
     system = System(Home(root), lines.append)
@@ -348,7 +348,8 @@ async def running_stack(root: Path, ledger: Ledger = "devnet") -> AsyncIterator[
         webhook_receiver(root) as his,
         pytest.MonkeyPatch.context() as environment,
     ):
-        environment.setenv(TELEMETRY, collector.url)
+        if is_traced:
+            environment.setenv(TELEMETRY, collector.url)
         environment.setenv(WEBHOOK_NETWORKS, "127.0.0.1/32,::1/128")
         environment.setenv(WEBHOOK_CAS, str(his.ca_file))
         try:
