@@ -14,6 +14,8 @@ from emr_consent.sharer.purging import PurgeClock
 from emr_consent.sharer.worker import PURGE, Sharer
 from emr_consent.store import SharingStore
 from emr_model.ledger.codes import Code
+from emr_model.ledger.events import LedgerEvent, decode
+from emr_model.ledger.keys import ObjectType
 from prometheus_client import REGISTRY
 from sqlalchemy.ext.asyncio import AsyncEngine
 from support.read_model import Hospital
@@ -146,3 +148,30 @@ async def test_the_metric_says_since_the_endings_own_time_until_it_is_purged(
     assert len(purges.seconds) >= 3
     at_least = (datetime.now(UTC) - ended_at - timedelta(minutes=2)).total_seconds()
     assert all(seconds > at_least for seconds in purges.seconds)
+
+
+@pytest.mark.parametrize(
+    ("msp_id", "expected"), [("HospitalA", {"share"}), ("HospitalB", {"purge"})], ids=["its owner", "its recipient"]
+)
+async def test_a_sharing_wakes_each_side_to_its_own_work(
+    database: AsyncEngine, wrapping: Any, msp_id: str, expected: set[str]
+) -> None:
+    hospital = Hospital(database, wrapping, msp_id)
+    writer = hospital.writer
+    writer.cut(writer.register("HospitalA"), writer.register("HospitalB"))
+    patient, creation = writer.create_emr()
+    _, request = writer.request(patient, "HospitalB")
+    for one in (creation, request, writer.end(patient, "HospitalB", 1)):
+        writer.cut(one)
+
+    async def hears() -> bool:
+        return True
+
+    sharer = Sharer(cast(Any, None), SharingStore(database, msp_id), cast(Any, None), msp_id, hears)
+    for record in hospital.records():
+        message = decode(record.value)
+        if isinstance(message, LedgerEvent) and message.object_type in (ObjectType.ACCESS, ObjectType.END):
+            sharer.on_event(message)
+    due = {"purge" if task == PURGE else "share" for task in sharer._due}
+    assert due == expected
+    assert (sharer._purge_clock._since is not None) == (expected == {"purge"})

@@ -80,13 +80,25 @@ class Sharer:
     _purge_clock: PurgeClock = field(default_factory=PurgeClock)
 
     def on_event(self, event: LedgerEvent) -> None:
-        """Wakes the step that an event may have made due."""
-        if event.object_type is ObjectType.ACCESS:
-            self.wake((event.attributes[0], event.attributes[1]))
-        if event.object_type in (ObjectType.END, ObjectType.LIFE):
-            self._purge_clock.ended()
-        if event.object_type in (ObjectType.ACCESS, ObjectType.END, ObjectType.LIFE):
-            self.wake(PURGE)
+        """Wakes the step that an event may have made due: a purge where this hospital received, else a sharing."""
+        if event.object_type is ObjectType.LIFE:
+            self._ended()
+        elif event.object_type in (ObjectType.ACCESS, ObjectType.END):
+            self._on_sharing(event, event.attributes[0], event.attributes[1])
+
+    def _on_sharing(self, event: LedgerEvent, emr_id: str, recipient_msp: str) -> None:
+        is_ending = event.object_type is ObjectType.END
+        if recipient_msp != self.msp_id:
+            if not is_ending:
+                self.wake((emr_id, recipient_msp))
+        elif is_ending:
+            self._ended()
+        else:
+            self.wake(PURGE)  # a newer snapshot takes the place of one that is here
+
+    def _ended(self) -> None:
+        self._purge_clock.ended()
+        self.wake(PURGE)
 
     def wake(self, task: Task) -> None:
         self._due.add(task)
