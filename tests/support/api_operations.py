@@ -95,7 +95,7 @@ def _body(operation: str, case: Case, role: str) -> Any:
         "POST /patients/lookup": {"patientId": patient.patient_id},
         "PUT /emrs/{emr}/demographics": {"patient": stack.patient_resource()},
         "PUT /emrs/{emr}/patient-key": {},
-        "POST /emrs/search": {"familyName": "Moreno", "limit": 1},
+        "POST /emrs/search": {"familyName": unique},
         "POST /emrs/{emr}/notes": {"text": "Seen."},
         "POST /emrs/{emr}/imports": BUNDLE,
         "POST /disclosures": case.steps.wanted,
