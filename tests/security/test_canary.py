@@ -170,6 +170,8 @@ async def _fail(steps: Steps, told: Told) -> None:
     async with rows_refused(stack):
         await _note(steps, {"text": told.text("text while rows are refused")})
         await stack.until(lambda: _mentions(stack, "postgres", "no_more_notes"), "Postgres refuses the row")
+        await stack.until(lambda: _is_parked(stack, steps.patient), "the EMR is parked")
+    await stack.emr("indexer", "replay", "--org", "a")
 
 
 @asynccontextmanager
@@ -181,6 +183,13 @@ async def rows_refused(stack: Stack) -> AsyncIterator[None]:
             yield
         finally:
             await connection.execute("alter table care.note drop constraint no_more_notes")
+
+
+async def _is_parked(stack: Stack, patient: Actor) -> bool:
+    async with sinks.as_superuser(stack, "a") as connection:
+        return bool(
+            await connection.fetchval("select exists(select from care.parked where subject = $1)", patient.emr_id)
+        )
 
 
 async def _mentions(stack: Stack, process: str, word: str) -> bool:
