@@ -206,7 +206,7 @@ class Channel:
             common_pb2.Block(
                 header=header,
                 data=common_pb2.BlockData(data=envelopes),
-                metadata=common_pb2.BlockMetadata(metadata=[b""] * 5),
+                metadata=common_pb2.BlockMetadata(metadata=[_in_force(self.a.config_number), *[b""] * 4]),
             ).SerializeToString()
         )
 
@@ -264,3 +264,9 @@ class Channel:
 def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
+
+
+def _in_force(configuration: int) -> bytes:
+    """What an orderer says of the configuration with each block, unsigned: metadata SIGNATURES, the first."""
+    value = common_pb2.OrdererBlockMetadata(last_config=common_pb2.LastConfig(index=configuration))
+    return bytes(common_pb2.Metadata(value=value.SerializeToString()).SerializeToString())

@@ -12,9 +12,29 @@ IMPLICIT_PREFIX = "_implicit_org_"
 
 
 def config_of(block: bytes) -> Any:
-    """The `common.Config` in a configuration block. ValueError if it is not one."""
+    """The `common.Config` in a serialized configuration block. ValueError if it is not one."""
     try:
-        (content,) = common_pb2.Block.FromString(block).data.data
+        return config_in(common_pb2.Block.FromString(block))
+    except DecodeError as error:
+        raise ValueError("not a configuration block") from error
+
+
+def config_in(block: Any) -> Any:
+    """The `common.Config` in a configuration block, a `common.Block`. ValueError if it is not one."""
+    _, config = _read(block)
+    return config
+
+
+def channel_of(block: Any) -> str:
+    """The channel that a configuration block is about. ValueError if it is not one."""
+    header, _ = _read(block)
+    return str(header.channel_id)
+
+
+def _read(block: Any) -> tuple[Any, Any]:
+    """`common.ChannelHeader` and `common.Config`."""
+    try:
+        (content,) = block.data.data
         payload = common_pb2.Payload.FromString(common_pb2.Envelope.FromString(content).payload)
         header = common_pb2.ChannelHeader.FromString(payload.header.channel_header)
         envelope = configtx_pb2.ConfigEnvelope.FromString(payload.data)
@@ -22,22 +42,16 @@ def config_of(block: bytes) -> Any:
         raise ValueError("not a configuration block") from error
     if header.type != common_pb2.CONFIG:
         raise ValueError("not a configuration block")
-    return envelope.config
-
-
-def channel_of(block: Any) -> str:
-    """The channel that a configuration block is about. ValueError if it is not one."""
-    config_of(block.SerializeToString())
-    payload = common_pb2.Payload.FromString(common_pb2.Envelope.FromString(block.data.data[0]).payload)
-    return str(common_pb2.ChannelHeader.FromString(payload.header.channel_header).channel_id)
+    return header, envelope.config
 
 
 def last_config_number(block: Any) -> int:
     """The number of the configuration block that was in force when the orderer signed the `common.Block`
-    (`protoutil.GetLastConfigIndexFromBlock`); 0 where it does not say, as in the first block. Covered by the orderer's
-    signature.
+    (`protoutil.GetLastConfigIndexFromBlock`). ValueError if it does not say; the first block need not.
     """
     metadata = common_pb2.Metadata.FromString(block.metadata.metadata[common_pb2.SIGNATURES])
+    if block.header.number and not metadata.value:
+        raise ValueError(f"block {block.header.number} does not say which configuration was in force")
     return int(common_pb2.OrdererBlockMetadata.FromString(metadata.value).last_config.index)
 
 

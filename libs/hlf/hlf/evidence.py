@@ -18,7 +18,7 @@ from fabric_protos.peer import proposal_response_pb2, transaction_pb2
 from google.protobuf.message import DecodeError
 
 from hlf.blocks import Block, BlockTransaction, decode_block
-from hlf.channel_config import config_of, last_config_number, members, section
+from hlf.channel_config import config_in, last_config_number, members, section
 from hlf.crypto import sha256
 from hlf.gateway import Gateway
 from hlf.identity import Identity, Signer
@@ -96,7 +96,7 @@ def _prove(evidence: Evidence, trusted_genesis_hash: bytes, transaction_id: str)
     block = decode(evidence.block)
     _check_chain(configurations, trusted_genesis_hash, block)
     transaction = _find(block, transaction_id)
-    msps = members(section(config_of(evidence.configurations[-1]), "Application"))
+    msps = members(section(config_in(configurations[-1].message), "Application"))
     creator = _check_creator(block, transaction, msps)
     return Proven(block, transaction, creator, _endorsers(block, transaction, msps))
 

@@ -14,7 +14,7 @@ from fabric_protos.msp import msp_principal_pb2
 from google.protobuf.message import DecodeError
 
 from hlf.blocks import Block, block_header_bytes
-from hlf.channel_config import config_of, members, section
+from hlf.channel_config import config_in, members, section
 from hlf.identity import Identity
 from hlf.msp import Msp
 from hlf.policies import threshold
@@ -65,7 +65,7 @@ class _Configuration:
         if not block.transactions or block.transactions[0].type != common_pb2.CONFIG:
             return None
         try:
-            return cls.from_group(section(config_of(block.message.SerializeToString()), "Orderer"))
+            return cls.from_group(section(config_in(block.message), "Orderer"))
         except ValueError as error:
             raise ValueError(f"the configuration in block {block.number} cannot be read") from error
 
