@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from emr_common.contents import OpenedEmr, OpenedNote, Place, content_problems, open_emr
+from emr_common.contents import OpenedEmr, OpenedNote, Place, ReadPage, content_problems, open_emr
 from emr_common.emr_keys import EmrKeyMissing, EmrKeys
 from emr_common.ledger import Ledger
 from emr_common.owners_word import OwnersWord
@@ -89,25 +89,27 @@ class OwnContent:
             raise Problem(Code.EMR_NOT_FOUND)
 
         async def page(start: int) -> EmrView:
-            view = EmrView.from_json(await self.ledger.evaluate(caller, Function.GET_OWN_EMR, start))
-            await self.word.require(view)
-            return view
+            return EmrView.from_json(await self.ledger.evaluate(caller, Function.GET_OWN_EMR, start))
 
-        with content_problems():
-            key = await self.emr_keys.get(caller.emr_id)
-            return await open_emr(self.place(caller.emr_id), key, page)
+        return await self._whole(caller.emr_id, page)
 
     async def whole(self, first: EmrView) -> OpenedEmr:
         """The whole EMR, whose first page its patient has signed for: the rest is read as the service."""
 
         async def page(start: int) -> EmrView:
-            view = first if start == 1 else await self.view(self.ledger.service, first.emr_id, start)
+            return first if start == 1 else await self.view(self.ledger.service, first.emr_id, start)
+
+        return await self._whole(first.emr_id, page)
+
+    async def _whole(self, emr_id: str, read: ReadPage) -> OpenedEmr:
+        async def page(start: int) -> EmrView:
+            view = await read(start)
             await self.word.require(view)
             return view
 
         with content_problems():
-            key = await self.emr_keys.get(first.emr_id)
-            return await open_emr(self.place(first.emr_id), key, page)
+            key = await self.emr_keys.get(emr_id)
+            return await open_emr(self.place(emr_id), key, page)
 
     async def key(self, emr_id: str) -> ContentKey:
         """To seal what is written. Where there is none, the ledger says whether the EMR was erased (EMR_ERASED)."""

@@ -81,12 +81,9 @@ async def load_placeholders(connection: AsyncConnection, state: State, emr_ids: 
     state.without_demographics.update(await connection.scalars(query_emrs))
 
 
-async def parked_subjects(connection: AsyncConnection, subjects: Collection[str] | None = None) -> set[str]:
-    """Those of ``subjects`` that wait, or all that do."""
-    query = sa.select(care.parked.c.subject)
-    if subjects is not None:
-        query = query.where(care.parked.c.subject.in_(subjects))
-    return set(await connection.scalars(query))
+async def parked_subjects(connection: AsyncConnection) -> set[str]:
+    """All that wait."""
+    return set(await connection.scalars(sa.select(care.parked.c.subject)))
 
 
 async def waiting(connection: AsyncConnection, subject: str, limit: int) -> list[LedgerEvent]:
