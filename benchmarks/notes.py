@@ -14,12 +14,10 @@ import asyncio
 import json
 import secrets
 import statistics
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -27,7 +25,8 @@ import psutil
 from emr_deploy.callers import Callers
 from emr_deploy.system import System
 from emr_network.enrolment import ADMIN
-from emr_network.home import Home
+
+from benchmarks.whole_system import whole_system
 
 ORGANIZATION = "a"
 SINGLE_NOTES = 40
@@ -235,21 +234,12 @@ async def measure(clients: int, seconds: float) -> None:
 
 @asynccontextmanager
 async def _running() -> AsyncIterator[Bench]:
-    with tempfile.TemporaryDirectory(prefix="emr-bench-", ignore_cleanup_errors=True) as folder:
-        system = System(Home(Path(folder)), lambda _: None)
-        system.prepare(free_ports=True)
+    async with whole_system() as (system, callers):
+        rows = await asyncpg.connect(system.home.secret(ORGANIZATION, "database-url").read_text())
         try:
-            print("starting two hospitals …", flush=True)
-            await system.up()
-            url = system.home.secret(ORGANIZATION, "database-url").read_text()
-            rows = await asyncpg.connect(url)
-            try:
-                async with Callers(system.home, system.ports) as callers:
-                    yield Bench(system, callers, rows)
-            finally:
-                await rows.close()
+            yield Bench(system, callers, rows)
         finally:
-            await asyncio.to_thread(system.down)
+            await rows.close()
 
 
 def _report(runs: dict[str, Measured], memory: Sequence[tuple[str, float]]) -> None:

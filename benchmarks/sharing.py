@@ -13,18 +13,16 @@ import asyncio
 import re
 import secrets
 import statistics
-import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import Sequence
 
 import httpx
 import psutil
 from emr_deploy.callers import Callers
 from emr_deploy.system import System
 from emr_network.enrolment import ADMIN
-from emr_network.home import Home
+
+from benchmarks.whole_system import whole_system
 
 OWNER, RECIPIENT = "a", "b"
 WARM_UP = 3
@@ -82,7 +80,8 @@ class Bench:
 
 
 async def measure(sharings: int) -> None:
-    async with _running() as bench:
+    async with whole_system() as (system, callers):
+        bench = Bench(system, callers)
         await bench.enrol()
         for _ in range(WARM_UP):
             await bench.share_one()
@@ -99,20 +98,6 @@ async def measure(sharings: int) -> None:
                 mean = (total - then[0]) / (count - then[1])
                 print(f"  {' '.join(name):40}{mean * 1000:8.0f} ms   {(count - then[1]) / sharings:5.1f} a sharing")
         print("\naim: within 1000 ms")
-
-
-@asynccontextmanager
-async def _running() -> AsyncIterator[Bench]:
-    with tempfile.TemporaryDirectory(prefix="emr-bench-", ignore_cleanup_errors=True) as folder:
-        system = System(Home(Path(folder)), lambda _: None)
-        system.prepare(free_ports=True)
-        try:
-            print("starting two hospitals …", flush=True)
-            await system.up()
-            async with Callers(system.home, system.ports) as callers:
-                yield Bench(system, callers)
-        finally:
-            await asyncio.to_thread(system.down)
 
 
 def _report(what: str, seconds: Sequence[float]) -> None:
