@@ -22,6 +22,7 @@ import yaml
 from hlf.certs import CertificateAuthority, Purpose, certificate_to_pem, new_private_key, private_key_to_pem
 from hlf.gateway import Endpoint, Gateway, Timeouts
 from hlf.identity import SigningIdentity
+from support.processes import standing_still
 
 MSP_IDS = ("HospitalA", "HospitalB")
 ORDERER_MSP_ID = "Orderer"
@@ -255,12 +256,8 @@ class Devnet:
     @asynccontextmanager
     async def hanging(self, msp_id: str) -> AsyncIterator[None]:
         """A hospital that takes a proposal and does not answer: its chaincode stands still."""
-        process = self.chaincode_processes[msp_id]
-        process.send_signal(signal.SIGSTOP)
-        try:
+        with standing_still(self.chaincode_processes[msp_id].pid):
             yield
-        finally:
-            process.send_signal(signal.SIGCONT)
 
     async def kill(self) -> None:
         """kill -9 of devnet; the chaincodes stay."""

@@ -9,7 +9,6 @@ The programs come from FABRIC_BIN or PATH; ProgramsMissing is raised where there
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -34,6 +33,7 @@ from hlf.errors import HlfError
 from hlf.gateway import Endpoint, Gateway, Timeouts
 from hlf.identity import SigningIdentity
 from support.devnet import MSP_IDS, ORDERER_MSP_ID, POLICY, TESTS, Member, free_address, new_member
+from support.processes import standing_still
 
 STOP_SECONDS = 20
 NODES = ("orderer", *MSP_IDS)
@@ -152,12 +152,8 @@ class Fabric:
     @asynccontextmanager
     async def hanging(self, msp_id: str) -> AsyncIterator[None]:
         """A hospital whose peer stands still."""
-        process = self.processes[msp_id]
-        process.send_signal(signal.SIGSTOP)
-        try:
+        with standing_still(self.processes[msp_id].pid):
             yield
-        finally:
-            process.send_signal(signal.SIGCONT)
 
     async def close(self) -> None:
         for name in list(self.processes):

@@ -12,7 +12,8 @@ import os
 import random
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -135,6 +136,15 @@ class Operator:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
+
+
+@asynccontextmanager
+async def operating(home: Path) -> AsyncIterator[Operator]:
+    """What runs in `home` in the end is ended."""
+    try:
+        yield Operator(home)
+    finally:
+        await asyncio.to_thread(System(Home(home), lambda _: None).down)
 
 
 async def a_consortiums_life(operator: Operator, ledger: str, folder: Path) -> None:

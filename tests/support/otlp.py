@@ -13,6 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+from support.threads import served
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,7 @@ def otlp_receiver() -> Iterator[OtlpReceiver]:
         daemon_threads = True
         request_queue_size = 64
 
-    with Server(("127.0.0.1", 0), Handler) as server:
-        receiver = OtlpReceiver(f"http://127.0.0.1:{server.server_port}")
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield receiver
-        finally:
-            server.shutdown()
-            thread.join()
+    server = Server(("127.0.0.1", 0), Handler)
+    receiver = OtlpReceiver(f"http://127.0.0.1:{server.server_port}")
+    with served(server):
+        yield receiver

@@ -38,6 +38,7 @@ from emr_network.organizations import settle
 from emr_network.topology import Ledger, Organization
 from hlf.identity import SigningIdentity
 from support.otlp import OtlpReceiver, otlp_receiver
+from support.processes import standing_still
 from support.webhook_receiver import Receiver, webhook_receiver
 
 WAIT_SECONDS = 30.0
@@ -317,14 +318,8 @@ class Stack:
     @asynccontextmanager
     async def hanging(self, *names: str) -> AsyncIterator[None]:
         """Processes stand still within the block, their connections open, and know nothing of it after it."""
-        pids = [self.system.supervisor.process(name).pid for name in names]
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        try:
+        with standing_still(*(self.system.supervisor.process(name).pid for name in names)):
             yield
-        finally:
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
 
     @asynccontextmanager
     async def peer_stopped(self, organization: str) -> AsyncIterator[None]:

@@ -7,7 +7,6 @@ import hashlib
 import hmac
 import json
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hlf.certs import CertificateAuthority, Purpose, certificate_to_pem, new_private_key, private_key_to_pem
+from support.threads import served
 
 Answerer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -121,12 +121,7 @@ def webhook_receiver(folder: Path) -> Iterator[Receiver]:
         def handle_error(self, *_: object) -> None:
             """A client that went away."""
 
-    with Server(("127.0.0.1", 0), Handler) as server:
-        receiver.port = server.server_port
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield receiver
-        finally:
-            server.shutdown()
-            thread.join()
+    server = Server(("127.0.0.1", 0), Handler)
+    receiver.port = server.server_port
+    with served(server):
+        yield receiver

@@ -7,27 +7,21 @@ official programs in tests/conformance/test_killed_administration.py, and under 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from emr_deploy.system import System
-from emr_network.home import Home
 from support.consortium_files import a_change_by_files
-from support.killed_commands import Operator, a_consortiums_life
+from support.killed_commands import Operator, a_consortiums_life, operating
 
 pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def operator(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Operator]:
-    home = tmp_path_factory.mktemp("consortium")
-    try:
-        yield Operator(home)
-    finally:
-        await asyncio.to_thread(System(Home(home), lambda _: None).down)
+    async with operating(tmp_path_factory.mktemp("consortium")) as operator:
+        yield operator
 
 
 async def test_each_command_that_is_killed_goes_on_where_it_was(operator: Operator, tmp_path: Path) -> None:

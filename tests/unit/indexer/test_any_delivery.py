@@ -84,9 +84,9 @@ async def _tables(database: AsyncEngine) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("seed", "partitions"), [(0, 6), (1, 6), (2, 6), (3, 1), (4, 13)])
 async def test_any_delivery_gives_the_same_rows(
-    server: PostgresServer, migrated: str, wrapping: WrappingKey, seed: int, partitions: int
+    server: PostgresServer, template: str, wrapping: WrappingKey, seed: int, partitions: int
 ) -> None:
-    copy = partial(empty_database, server, template=migrated)
+    copy = partial(empty_database, server, template=template)
     async with copy() as straight_url, copy() as shuffled_url:
         straight, shuffled = engine.create(straight_url, 2), engine.create(shuffled_url, 2)
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from emr_indexer.page import routes
 from emr_readmodel import engine, hospital, migrate
 from sqlalchemy.ext.asyncio import AsyncEngine
 from support.chromium import Tab, chromium, tab
-from support.postgres import PostgresServer, empty_database, postgres_server
+from support.postgres import PostgresServer, empty_database
 
 HOSTILE = '<script>document.title="taken"</script><img src=x>'
 LOOKS = {
@@ -39,14 +39,8 @@ class Services:
 
 
 @pytest.fixture(scope="module")
-def own_server() -> Iterator[PostgresServer]:
-    with postgres_server() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-async def pool(own_server: PostgresServer) -> AsyncIterator[AsyncEngine]:
-    async with empty_database(own_server) as url:
+async def pool(server: PostgresServer) -> AsyncIterator[AsyncEngine]:
+    async with empty_database(server) as url:
         await migrate.upgrade(url)
         pool = engine.create(url, 3)
         yield pool

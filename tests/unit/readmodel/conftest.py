@@ -1,3 +1,5 @@
+"""Roles belong to a server: these tests make and grant them, on one of their own."""
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator

@@ -1,18 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from emr_readmodel import engine as engines
 from emr_readmodel import migrate
 from sqlalchemy.ext.asyncio import AsyncEngine
-from support.postgres import PostgresServer, empty_database, postgres_server
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    with postgres_server() as running:
-        yield running
+from support.postgres import PostgresServer, empty_database
 
 
 @pytest.fixture(scope="module")
