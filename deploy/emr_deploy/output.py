@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +17,7 @@ OnLedger = Annotated[
     Ledger | None,
     typer.Option("--ledger", help="devnet or official Fabric; chosen the first time, devnet without it."),
 ]
+NewTopology = Annotated[Path, typer.Option("--topology", help="The network to make, the first time.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 

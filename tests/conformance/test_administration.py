@@ -156,8 +156,10 @@ async def test_where_all_endorse_a_peer_that_hangs_is_named_and_endings_still_wo
     await scene.until_written()
 
 
-@pytest.mark.parametrize("command", ["network", "staff"])
-async def test_a_revoked_member_is_refused_by_every_hospital_within_a_block(scene: Scene, command: str) -> None:
+@pytest.mark.parametrize(("command", "code"), [("network", "CERTIFICATE_REFUSED"), ("staff", "IDENTITY_UNKNOWN")])
+async def test_a_revoked_member_is_refused_by_every_hospital_within_a_block(
+    scene: Scene, command: str, code: str
+) -> None:
     network = scene.network
     physician = await network.staff("a", "physician")
     signer = await _signer(network, physician)
@@ -169,6 +171,8 @@ async def test_a_revoked_member_is_refused_by_every_hospital_within_a_block(scen
         with pytest.raises(HlfError):
             await _list(network, name, signer)
     assert network.height == height + 1
+    answer = await network.call(physician, "records", "GET", f"/emrs/{scene.patients[0].emr_id}")
+    assert (answer.status, answer.code) == (403, code)
     assert (await scene.note()).status == 201
 
 

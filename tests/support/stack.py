@@ -154,9 +154,15 @@ class Stack:
 
     async def publish_revocations(self, organization: str) -> None:
         """Tells the channel what the hospital's CA has revoked, as `emr staff revoke` does."""
+        await self._revoking(organization).publish()
+
+    async def revoke_on_the_network(self, actor: Actor) -> None:
+        """As `emr network revoke` does: at the CA and on the channel, and not in the hospital's wallet."""
+        await self._revoking(actor.organization).revoke(actor.enrolment_id)
+
+    def _revoking(self, organization: str) -> Revoking:
         system = self.system
-        revoking = Revoking(self.home, system.topology, self.hospital(organization), system.ports, lambda _: None)
-        await revoking.publish()
+        return Revoking(self.home, system.topology, self.hospital(organization), system.ports, lambda _: None)
 
     # calls
 

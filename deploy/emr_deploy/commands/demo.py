@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from emr_network.home import Home
+from emr_network.home import TOPOLOGY, Home
 
 from emr_deploy.bundles import PatientBundle, make_histories, read_bundles
 from emr_deploy.callers import Callers
-from emr_deploy.output import AsJson, OnLedger, Output
+from emr_deploy.output import AsJson, NewTopology, OnLedger, Output
 from emr_deploy.story.tables import tables, wait_for_rows
 from emr_deploy.story.telling import Teller
 from emr_deploy.story.whole import tell
@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     folder: Annotated[Path | None, typer.Argument(help="FHIR bundles, one a patient.", exists=True)] = None,
+    topology: NewTopology = TOPOLOGY,
     ledger: OnLedger = None,
     as_json: AsJson = False,
 ) -> None:
@@ -38,7 +39,7 @@ def demo(
     bundles = read_bundles(folder) if folder else list(make_histories(PATIENTS, seed=SEED))
     system = System(_home_of_the_demo(), out.say)
     system.reset()
-    system.prepare(free_ports=True, ledger=ledger)
+    system.prepare(free_ports=True, topology=topology, ledger=ledger)
     try:
         asyncio.run(_start_and_tell(system, bundles, out))
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +13,7 @@ from hlf.admin.lifecycle import CommittedDefinition
 
 from emr_deploy.commands import administration, consortium
 from emr_deploy.networks.base import NetworkStatus, PeerStatus
-from emr_deploy.output import AsJson, OnLedger, Output
+from emr_deploy.output import AsJson, NewTopology, OnLedger, Output
 from emr_deploy.supervisor import SupervisorFailed
 from emr_deploy.system import System
 
@@ -22,7 +21,6 @@ network = typer.Typer(help="The ledger network: peers and orderers, CAs, the con
 
 Org = Annotated[str | None, typer.Option(help="One hospital's peers alone, by its short name or MSP id.")]
 FreePorts = Annotated[bool, typer.Option(help="Take free ports instead of the documented ones.")]
-NewTopology = Annotated[Path, typer.Option("--topology", help="The network to make, the first time.")]
 
 
 def register(app: typer.Typer) -> None:

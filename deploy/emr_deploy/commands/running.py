@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 import subprocess
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from emr_network.home import TOPOLOGY, Home
 
 from emr_deploy.guide import guide
-from emr_deploy.output import AsJson, OnLedger, Output
+from emr_deploy.output import AsJson, NewTopology, OnLedger, Output
 from emr_deploy.status import status_of
 from emr_deploy.system import NothingHere, System, UsageError
 
@@ -26,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 def up(
     free_ports: Annotated[bool, typer.Option(help="Take free ports instead of the documented ones.")] = False,
-    topology: Annotated[Path, typer.Option(help="The network to make, the first time.")] = TOPOLOGY,
+    topology: NewTopology = TOPOLOGY,
     ledger: OnLedger = None,
     quiet: Annotated[bool, typer.Option(help="Do not print URLs, tokens and curl lines at the end.")] = False,
     as_json: AsJson = False,

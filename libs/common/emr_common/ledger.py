@@ -110,8 +110,9 @@ class Ledger:
         transient: Mapping[str, bytes] | None = None,
     ) -> bytes:
         """Asks own peers only: another hospital's would see what is asked for. Raises Problem."""
-        contract = self._gateway.contract(_signer(caller), self._settings.channel, self._settings.chaincode)
-        async with _measured(function, "evaluate"):
+        signer = _signer(caller)
+        contract = self._gateway.contract(signer, self._settings.channel, self._settings.chaincode)
+        async with _measured(function, "evaluate", is_callers=self._is_callers(signer)):
             return await contract.evaluate(
                 function.wire_name, *_texts(arguments), transient=transient, target_organizations=[self.msp_id]
             )
@@ -143,12 +144,15 @@ class Ledger:
     ) -> Committed:
         """The same for a call that was made elsewhere."""
         signer, name = _signer(caller), _name(caller)
+        is_callers = self._is_callers(signer)
         endorsers = await self._endorsers(call)
         while True:
-            transaction = await self._endorse(call, lambda chosen: self._proposal(signer, call, chosen))
+            transaction = await self._endorse(
+                call, lambda chosen: self._proposal(signer, call, chosen), is_callers=is_callers
+            )
             await self._announce(transaction, name, call.function, journal)
             try:
-                return await self._committed(transaction, call.function, wait_seconds)
+                return await self._committed(transaction, call.function, wait_seconds, is_callers=is_callers)
             except Problem as problem:
                 if problem.code is not Code.TRANSACTION_INVALID:
                     raise
@@ -165,14 +169,14 @@ class Ledger:
 
     async def evaluate_signed(self, function: Function, proposal: bytes, signature: bytes) -> bytes:
         """``evaluate`` of what ``propose`` gave. Raises Problem."""
-        async with _measured(function, "evaluate"):
+        async with _measured(function, "evaluate", is_callers=True):
             return await self._gateway.proposal(proposal, signature).evaluate(target_organizations=[self.msp_id])
 
     async def endorse_signed(self, function: Function, proposal: bytes, signature: bytes) -> bytes:
         """The bytes of the transaction that the hospitals' peers made of what ``propose`` gave. Raises Problem."""
         proposed = self._gateway.proposal(proposal, signature)
         arguments = tuple(argument.decode() for argument in proposed.call.arguments)
-        endorsed = await self._endorse(Call(function, arguments), proposed.with_endorsers)
+        endorsed = await self._endorse(Call(function, arguments), proposed.with_endorsers, is_callers=True)
         return endorsed.bytes
 
     async def submit_signed(
@@ -181,7 +185,7 @@ class Ledger:
         """Hands in what ``endorse_signed`` gave and waits for its block. Raises as ``submit`` does."""
         signed = self._gateway.transaction(transaction, signature)
         await self._announce(signed, caller.enrolment_id, function, None)
-        return await self._committed(signed, function, None)
+        return await self._committed(signed, function, None, is_callers=True)
 
     def result_of(self, transaction: bytes) -> bytes:
         """The chaincode's answer, which counts once the transaction is committed."""
@@ -199,10 +203,14 @@ class Ledger:
         async with _measured(call.function, "endorsers"):
             return await self._choice.of(call.function, _texts(call.arguments))
 
-    async def _endorse(self, call: Call, make: Callable[[Sequence[str]], Proposal]) -> Transaction:
+    def _is_callers(self, creator: Creator) -> bool:
+        """Whether a certificate that is refused is a caller's, and not the hospital's own."""
+        return creator.serialized != self._service.serialized
+
+    async def _endorse(self, call: Call, make: Callable[[Sequence[str]], Proposal], *, is_callers: bool) -> Transaction:
         """Waits a little for another hospital's peer that has not committed yet what this one has."""
         function, arguments = call.function, _texts(call.arguments)
-        async with _measured(function, "endorse"):
+        async with _measured(function, "endorse", is_callers=is_callers):
             for wait_seconds in LAG_WAITS_SECONDS:
                 endorsers = await self._choice.of(function, arguments)
                 try:
@@ -254,14 +262,18 @@ class Ledger:
                 if outcome is not None:
                     raise outcome
 
-    async def _committed(self, transaction: Transaction, function: Function, wait_seconds: float | None) -> Committed:
-        commit = await self._settled(transaction, function, wait_seconds)
+    async def _committed(
+        self, transaction: Transaction, function: Function, wait_seconds: float | None, *, is_callers: bool
+    ) -> Committed:
+        commit = await self._settled(transaction, function, wait_seconds, is_callers=is_callers)
         self._transactions.settle(commit.transaction_id, commit.validation_name, commit.block_number)
         return Committed(commit.transaction_id, commit.block_number, transaction.result)
 
-    async def _settled(self, transaction: Transaction, function: Function, wait_seconds: float | None) -> Commit:
+    async def _settled(
+        self, transaction: Transaction, function: Function, wait_seconds: float | None, *, is_callers: bool
+    ) -> Commit:
         timeout = self._settings.commit_timeout_seconds if wait_seconds is None else wait_seconds
-        async with _measured(function, "commit", transaction.transaction_id):
+        async with _measured(function, "commit", transaction.transaction_id, is_callers=is_callers):
             try:
                 return await self._tracker.settle(transaction, timeout_seconds=timeout)
             except TransactionInvalid as error:
@@ -333,10 +345,14 @@ def _silent(error: EndorseError, msp_ids: frozenset[str]) -> EndorseError:
 
 
 def _may_be_behind(error: EndorseError, own_msp_id: str) -> bool:
-    """Whether only other hospitals' peers refused, or gave another answer: a block behind, they know no better."""
+    """Whether only other hospitals' peers refused, or gave another answer: a block behind, they know no better.
+
+    A certificate that they refuse and the own peer does not is revoked in a block that the own peer does not have yet.
+    """
     if PAYLOADS_DIFFER in str(error):
         return True
-    return error.chaincode_response is not None and own_msp_id not in {detail.msp_id for detail in error.details}
+    is_refusal = error.chaincode_response is not None or error.is_creator_refused
+    return is_refusal and own_msp_id not in {detail.msp_id for detail in error.details}
 
 
 def _signer(caller: Caller | Signer) -> Signer:
@@ -352,7 +368,9 @@ def _texts(arguments: Sequence[Argument]) -> list[str | bytes]:
 
 
 @asynccontextmanager
-async def _measured(function: Function, step: str, transaction_id: str | None = None) -> AsyncIterator[None]:
+async def _measured(
+    function: Function, step: str, transaction_id: str | None = None, *, is_callers: bool = False
+) -> AsyncIterator[None]:
     """Times a step, traces it, and turns the client's errors into what the caller is told."""
     started, outcome = time.perf_counter(), "failed"
     attributes = {"careledger.function": function.wire_name}
@@ -363,6 +381,6 @@ async def _measured(function: Function, step: str, transaction_id: str | None = 
             yield
         outcome = "ok"
     except HlfError as error:
-        raise problems.from_ledger_error(error) from error
+        raise problems.from_ledger_error(error, is_callers=is_callers) from error
     finally:
         telemetry.LEDGER_SECONDS.labels(function.wire_name, step, outcome).observe(time.perf_counter() - started)

@@ -121,7 +121,7 @@ class OwnKeys:
         assert preparation.transaction is not None
         if not commit.is_valid:
             invalid = TransactionInvalid(commit.transaction_id, commit.validation_code, commit.block_number)
-            raise problems.from_ledger_error(invalid)
+            raise problems.from_ledger_error(invalid, is_callers=True)
         result = self._ledger.result_of(preparation.transaction)
         return Committed(commit.transaction_id, commit.block_number, result)
 

@@ -88,17 +88,29 @@ class OutcomePending(Exception):
         return JSONResponse({"transactionId": self.transaction_id, "state": "pending"}, 202, location)
 
 
-def from_ledger_error(error: HlfError) -> Problem | OutcomePending:
+def from_ledger_error(error: HlfError, *, is_callers: bool = False) -> Problem | OutcomePending:
     """What a failed ledger call means to the caller, to be raised.
 
     A chaincode's ``CODE: text`` keeps its code; a missing hospital is named in ``hospital``; a lost race is CONFLICT.
+    A certificate that is refused is the caller's affair when the call was made with theirs (``is_callers``), and an
+    alarm when it is the hospital's own.
     """
     if isinstance(error, CommitUnknown):
         return OutcomePending(error.transaction_id or "")
+    if error.is_creator_refused:
+        return _creator_refused(error, is_callers)
     if isinstance(error, TransactionInvalid):
         code = Code.CONFLICT if error.retriable else Code.TRANSACTION_INVALID
         return Problem(code, f"validation code {error.validation_name}", transaction_id=error.transaction_id)
     return _refused_by_chaincode(error) or _unavailable(error) or _other(error)
+
+
+def _creator_refused(error: HlfError, is_callers: bool) -> Problem:
+    if is_callers:
+        return Problem(Code.CERTIFICATE_REFUSED, transaction_id=error.transaction_id)
+    telemetry.SERVICE_IDENTITY_REFUSED.inc()
+    log.critical("service_identity_refused", failure=type(error).__name__, grpc_code=_grpc_name(error.code))
+    return Problem(Code.LEDGER_UNAVAILABLE, transaction_id=error.transaction_id)
 
 
 def _refused_by_chaincode(error: HlfError) -> Problem | None:

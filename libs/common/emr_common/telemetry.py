@@ -37,6 +37,9 @@ LEDGER_SECONDS = Histogram(
     ["function", "step", "outcome"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 15, 30),
 )
+SERVICE_IDENTITY_REFUSED = Counter(
+    "emr_service_identity_refused_total", "Calls that peers or orderers refused to the hospital's own service identity"
+)
 CONTENT_MISMATCHES = Counter(
     "emr_content_mismatches_total", "Contents that were not what the ledger says of them", ["kind"]
 )

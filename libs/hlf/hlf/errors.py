@@ -21,6 +21,11 @@ _NO_ANSWER = re.compile(
     r"code = (?:Unavailable|DeadlineExceeded)\b|could not launch chaincode|chaincode stream terminated"
     r"|timeout expired while executing transaction|failed to execute transaction .*: (?:error sending|connection to)"
 )
+# A peer's endorser, its filters, or an orderer (core/endorser, core/handlers/auth, orderer/common/msgprocessor).
+_CREATOR_REFUSED = re.compile(
+    r"access denied: channel \[[^]]*\] creator org|client identity expired|check policy on channel"
+    r"|from orderer: status=FORBIDDEN|stream of blocks ended: FORBIDDEN"
+)
 _TOO_MANY_REQUESTS = "too many requests"
 _PASSING_CODES = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED})
 
@@ -90,6 +95,12 @@ class HlfError(Exception):
             silent.update(name.strip() for name in match.group(1).split(","))
         return frozenset(silent)
 
+    @property
+    def is_creator_refused(self) -> bool:
+        """Whether the certificate that signed is not, or no longer, one that may do this on the channel: revoked,
+        expired, of no member or of none that writes. A signature that is not its key's is told in the same words."""
+        return self.chaincode_response is None and _CREATOR_REFUSED.search(str(self)) is not None
+
 
 class ConnectionFailed(HlfError):
     """No gateway peer could be reached. Nothing was sent."""
@@ -140,6 +151,11 @@ class TransactionInvalid(HlfError):
         self.validation_code = validation_code
         self.validation_name = name
         self.block_number = block_number
+
+    @property
+    def is_creator_refused(self) -> bool:
+        """The certificate was good when the transaction was ordered at the latest, and not in its block any more."""
+        return self.validation_name == "BAD_CREATOR_SIGNATURE"
 
 
 class DeliverError(HlfError):

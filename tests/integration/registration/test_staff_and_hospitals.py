@@ -82,6 +82,25 @@ async def test_a_revoked_certificate_counts_nowhere(
     assert again.status == 200
 
 
+async def test_a_certificate_that_only_the_channel_refuses_is_told_as_such_and_nothing_else_is(
+    stack: Stack, healthcenter: Actor
+) -> None:
+    """`emr network revoke` and not `emr staff revoke`: the hospital's own wallet knows nothing of it."""
+    patient, person = await stack.patient(healthcenter), await stack.staff("a", "physician")
+    emr, notes = f"/emrs/{patient.emr_id}", f"/emrs/{patient.emr_id}/notes"
+    assert (await stack.call(person, "records", "GET", emr)).status == 200
+    await stack.revoke_on_the_network(person)
+
+    async def is_refused() -> bool:
+        return (await stack.call(person, "records", "GET", emr)).code == "CERTIFICATE_REFUSED"
+
+    await stack.until(is_refused, "the peers know of the revocation", 10)
+    read = await stack.call(person, "records", "GET", notes)
+    written = await stack.call(person, "records", "POST", notes, {"text": "From a revoked physician."})
+    assert [(one.status, one.code) for one in (read, written)] == [(403, "CERTIFICATE_REFUSED")] * 2
+    assert (await stack.add_note(await stack.staff("a", "physician"), patient.emr_id))["version"] == 1
+
+
 async def test_a_patient_whose_certificate_is_renewed_acts_by_both_with_the_key_that_is_bound(
     stack: Stack, healthcenter: Actor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

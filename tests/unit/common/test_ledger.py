@@ -33,7 +33,7 @@ from hlf.gateway import Gateway
 from hlf.identity import SigningIdentity
 from sqlalchemy.ext.asyncio import AsyncEngine
 from support.hlf_blocks import Chain, new_envelope, new_member
-from support.hlf_peer import ScriptedPeer, evaluated, failing, gateway_to, hanging, scripted_peer, submitted
+from support.hlf_peer import ScriptedPeer, endorsed, evaluated, failing, gateway_to, hanging, scripted_peer, submitted
 
 SERVICE: SigningIdentity = new_member("HospitalA")
 VALID, MVCC, POLICY_FAILURE = b"\x00", b"\x0b", b"\x0a"
@@ -328,6 +328,42 @@ async def test_a_refused_submission_is_a_failure_and_not_pending(net: Network, c
     with pytest.raises(Problem) as failure:
         await net.ledger.submit(caller, Function.CREATE_EMR)
     assert failure.value.code is Code.LEDGER_UNAVAILABLE
+
+
+def denied(msp_id: str) -> Any:
+    said = "error validating proposal: access denied: channel [care] creator org [HospitalA]"
+    return failing(grpc.StatusCode.ABORTED, "failed to endorse", (f"{msp_id}:7051", msp_id, said))
+
+
+FORBIDDEN = failing(grpc.StatusCode.ABORTED, "received unsuccessful response from orderer: status=FORBIDDEN, info=no")
+
+
+@pytest.mark.parametrize(("step", "answer"), [("Endorse", denied("HospitalA")), ("Submit", FORBIDDEN)])
+async def test_a_certificate_that_is_refused_is_told_to_its_holder_alone(
+    net: Network, caller: Caller, step: str, answer: Any
+) -> None:
+    for who, code in ((caller, Code.CERTIFICATE_REFUSED), (net.ledger.service, Code.LEDGER_UNAVAILABLE)):
+        net.peer.script[step] = [answer]
+        with pytest.raises(Problem) as failure:
+            await net.ledger.submit(who, Function.ADD_EMR_NOTE)
+        assert failure.value.code is code
+    assert net.peer.count("Submit") == (2 if step == "Submit" else 0)
+
+
+async def test_a_refused_query_is_told_to_its_holder_alone(net: Network, caller: Caller) -> None:
+    for who, code in ((caller, Code.CERTIFICATE_REFUSED), (net.ledger.service, Code.LEDGER_UNAVAILABLE)):
+        net.peer.script["Evaluate"] = [denied("HospitalA")]
+        with pytest.raises(Problem) as failure:
+            await net.ledger.evaluate(who, Function.READ_EMR, "e")
+        assert failure.value.code is code
+
+
+async def test_a_certificate_that_only_another_hospital_refuses_is_offered_again(net: Network, caller: Caller) -> None:
+    """The own peer may lack the block that revokes it, or the other one the block that makes it good."""
+    net.peer.script["Endorse"] = [denied("HospitalB"), denied("HospitalB"), endorsed]
+    net.orders_with(VALID)
+    await net.ledger.submit(caller, Function.ADD_EMR_NOTE)
+    assert net.peer.count("Endorse") == 3
 
 
 async def test_the_journal_knows_the_id_before_anything_is_submitted(net: Network, caller: Caller) -> None:

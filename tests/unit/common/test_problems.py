@@ -3,6 +3,7 @@ from __future__ import annotations
 import grpc
 import pytest
 from emr_common.problems import OutcomePending, Problem, from_ledger_error
+from emr_common.telemetry import SERVICE_IDENTITY_REFUSED
 from emr_model.ledger.codes import Code
 from hlf.errors import (
     CommitUnknown,
@@ -68,6 +69,24 @@ def test_a_failed_ledger_call_means(name: str) -> None:
     assert isinstance(problem, Problem)
     assert problem.code is code
     assert problem.transaction_id == error.transaction_id
+
+
+CREATOR_REFUSED: dict[str, HlfError] = {
+    "by a peer": EndorseError("ABORTED: x", details=said("access denied: channel [care] creator org [HospitalA]")),
+    "by an orderer": SubmitError("ABORTED: received unsuccessful response from orderer: status=FORBIDDEN, info=x"),
+    "in its block": TransactionInvalid(ID, 4, 5),
+}
+
+
+@pytest.mark.parametrize("name", CREATOR_REFUSED)
+def test_a_refused_certificate_is_the_callers_affair_and_an_alarm_where_it_is_the_hospitals_own(name: str) -> None:
+    alarms = SERVICE_IDENTITY_REFUSED._value.get()
+    callers, own = (from_ledger_error(CREATOR_REFUSED[name], is_callers=whose) for whose in (True, False))
+    assert isinstance(callers, Problem)
+    assert isinstance(own, Problem)
+    assert (callers.code, callers.retriable) == (Code.CERTIFICATE_REFUSED, False)
+    assert (own.code, own.retriable) == (Code.LEDGER_UNAVAILABLE, True)
+    assert SERVICE_IDENTITY_REFUSED._value.get() == alarms + 1
 
 
 def test_a_missing_hospital_is_named() -> None:

@@ -80,6 +80,30 @@ def test_organizations_that_could_not_be_reached(
     assert error.unavailable_organizations == organizations
 
 
+@pytest.mark.parametrize(
+    ("message", "detail", "is_refused"),
+    [
+        ("FAILED_PRECONDITION: x", "error validating proposal: access denied: channel [care] creator org [A]", True),
+        ("ABORTED: x", "error validating proposal: access denied: channel [care] creator org unknown, creator is "
+                       "malformed", True),
+        ("UNAVAILABLE: x", "rpc error: code = Unknown desc = proposal client identity expired", True),
+        ("FAILED_PRECONDITION: x", "failed evaluating policy on signed data during check policy on channel [care] with "
+                                   "policy [/Channel/Application/Writers]: no", True),
+        ("ABORTED: received unsuccessful response from orderer: status=FORBIDDEN, info=implicit policy", "", True),
+        ("ABORTED: received unsuccessful response from orderer: status=BAD_REQUEST, info=message payload is unmarshaled"
+         " in error", "", False),
+        ("ABORTED: received unsuccessful response from orderer: status=BAD_REQUEST, info=broadcast client identity "
+         "expired", "", True),
+        ("the stream of blocks ended: FORBIDDEN", "", True),
+        ("UNKNOWN: x", "chaincode response 403, NO: access denied: channel [care] creator org [A]", False),
+        ("ABORTED: x", "access denied for [JoinChain][care]", False),
+    ],
+)  # fmt: skip
+def test_a_certificate_that_is_refused(message: str, detail: str, is_refused: bool) -> None:
+    error = HlfError(message, details=(ErrorDetail("", "HospitalA", detail),))
+    assert error.is_creator_refused == is_refused
+
+
 TOO_MANY = "too many requests for /gateway.Gateway, exceeding concurrency limit (500)"
 
 

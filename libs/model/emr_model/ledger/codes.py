@@ -17,6 +17,7 @@ class Code(Enum):
     BLOCK_UNKNOWN = (400, "The ledger has no such block yet")
     TOKEN_INVALID = (401, "The bearer token is missing, malformed, expired or not meant for this service")
     IDENTITY_UNKNOWN = (403, "The token's subject is not enrolled at this hospital")
+    CERTIFICATE_REFUSED = (403, "The hospitals' peers do not accept the caller's certificate: revoked or expired")
     ROLE_NOT_ALLOWED = (403, "The caller's role may not do this")
     NOT_FOUND = (404, "There is no such resource")
     METHOD_NOT_ALLOWED = (405, "The resource does not know this method")
