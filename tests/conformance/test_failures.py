@@ -1,16 +1,19 @@
 """Parts that fail while the rest goes on: chaincodes and peers. Each case breaks a network of its own."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 from emr_network.fabric.programs import ProgramsMissing
+from hlf import silence
 from hlf.deliver import follow
 from hlf.errors import EndorseError, EvaluateError
-from hlf.gateway import Timeouts
+from hlf.gateway import Gateway, Timeouts
+from hlf.identity import SigningIdentity
 from support.administration import eventually
 from support.devnet import Network, running_devnet
 from support.fabric import running_fabric
@@ -134,3 +137,38 @@ async def test_a_reader_follows_across_a_stop_of_the_peer(own: Own) -> None:
         await network.start_peer("HospitalB")
         assert (await asyncio.wait_for(anext(stream), 20)).number == second.block_number == first + 1
         await stream.aclose()
+
+
+async def test_readers_notice_that_their_peer_hangs_and_go_on_once_it_does_not(
+    own: Own, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of every kind of stream, at most ten seconds after the last block; less here. gRPC alone would take 110."""
+    monkeypatch.setattr(silence, "IDLE_SECONDS", 0.5)
+    monkeypatch.setattr(silence, "ANSWER_SECONDS", 2.0)
+    network, client = own
+    first = (await client.submit("put", "first", "v")).block_number
+    async with network.gateway(A) as gateway:
+        readers = [Reader(gateway, network.member(A), kind, first) for kind in ("full", "filtered", "private")]
+        for reader in readers:
+            assert await reader.next_number() == first
+        waiting = [asyncio.create_task(reader.next_number()) for reader in readers]
+        with network.peer_hanging(A):
+            async with asyncio.timeout(60):
+                await asyncio.gather(*(reader.interrupted.wait() for reader in readers))
+        await eventually(lambda: client.submit("put", "second", "v"))
+        assert await asyncio.wait_for(asyncio.gather(*waiting), 60) == [first + 1] * 3
+        for reader in readers:
+            await reader.stream.aclose()
+
+
+class Reader:
+    """Follows from a block on."""
+
+    def __init__(self, gateway: Gateway, signer: SigningIdentity, kind: Any, start: int) -> None:
+        self.interrupted = asyncio.Event()
+        self.stream: AsyncGenerator[Any, None] = follow(
+            gateway, signer, "care", start=start, kind=kind, on_failure=lambda _: self.interrupted.set()
+        )
+
+    async def next_number(self) -> int:
+        return int((await anext(self.stream)).number)

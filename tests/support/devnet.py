@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -144,6 +144,8 @@ class Network(Protocol):
     async def start_peer(self, msp_id: str) -> None: ...
     async def stop_peer(self, msp_id: str) -> None: ...
     def hanging(self, msp_id: str) -> AbstractAsyncContextManager[None]: ...
+    def peer_hanging(self, msp_id: str) -> AbstractContextManager[None]:
+        """The hospital's peer stands still, its connections open; on devnet all do, for they are one process."""
 
 
 @dataclass
@@ -258,6 +260,10 @@ class Devnet:
         """A hospital that takes a proposal and does not answer: its chaincode stands still."""
         with standing_still(self.chaincode_processes[msp_id].pid):
             yield
+
+    def peer_hanging(self, _msp_id: str) -> AbstractContextManager[None]:
+        assert self.process is not None
+        return standing_still(self.process.pid)
 
     async def kill(self) -> None:
         """kill -9 of devnet; the chaincodes stay."""

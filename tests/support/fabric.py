@@ -11,7 +11,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -152,8 +152,11 @@ class Fabric:
     @asynccontextmanager
     async def hanging(self, msp_id: str) -> AsyncIterator[None]:
         """A hospital whose peer stands still."""
-        with standing_still(self.processes[msp_id].pid):
+        with self.peer_hanging(msp_id):
             yield
+
+    def peer_hanging(self, msp_id: str) -> AbstractContextManager[None]:
+        return standing_still(self.processes[msp_id].pid)
 
     async def close(self) -> None:
         for name in list(self.processes):

@@ -20,6 +20,7 @@ from hlf.gateway import Gateway
 from hlf.gateway.connections import Peer
 from hlf.gateway.headers import new_headers
 from hlf.identity import Signer
+from hlf.silence import Watch
 
 FOREVER = 2**64 - 1
 """The block that ends a stream without an end; Fabric wants one to be named."""
@@ -77,7 +78,8 @@ def deliver(
     ones, in hash, and hold the data its header names. `kind` "private" adds the private data that the peer has for
     collections of the signer's organization.
 
-    Raises DeliverError when the stream breaks or a block does not fit. One connection, no repetition: see `follow`.
+    Raises DeliverError when the stream breaks, its peer hangs (`hlf.silence`) or a block does not fit. One connection,
+    no repetition: see `follow`.
     """
     return _Stream(gateway, signer, channel, kind, verifier).blocks(start, stop)
 
@@ -150,26 +152,53 @@ class _Stream:
     channel: str
     kind: str
     verifier: BlockVerifier | None
+    was_silent: bool = False
 
     async def blocks(self, start: Start, stop: int | None) -> AsyncGenerator[Any, None]:
         chain = _Chain.from_start(start, self.verifier)
-        peer = await self._peer()
-        call = _METHODS[self.kind](peer)()
-        try:
-            await call.write(self._request(start, stop))
-            async for response in call:
+        async with aclosing(self._responses(await self._peer(), start, stop)) as responses:
+            async for response in responses:
                 if response.WhichOneof("Type") == "status":
                     _check_end(response.status, stop)
                     return
                 yield chain.checked(response)
+        raise DeliverError("the stream of blocks ended early", retriable=True)
+
+    async def _responses(self, peer: Peer, start: Start, stop: int | None) -> AsyncGenerator[Any, None]:
+        call = _METHODS[self.kind](peer)()
+        watch = Watch(call, lambda seconds: self._ask(peer, seconds), is_suspected=self.was_silent)
+        try:
+            await call.write(self._request(start, stop))
+            async for response in call:
+                watch.heard()
+                self.was_silent = False
+                yield response
         except grpc.aio.AioRpcError as error:
             self.gateway.connections.avoid(peer)
             raise _failure(error) from error
-        except asyncio.InvalidStateError as error:
+        except (asyncio.CancelledError, asyncio.InvalidStateError) as error:
+            if watch.is_silent and not _is_being_cancelled():
+                raise self._silent(peer) from error
+            if isinstance(error, asyncio.CancelledError):
+                raise
             raise DeliverError("the stream of blocks ended early", retriable=True) from error
         finally:
+            watch.stop()
             call.cancel()
-        raise DeliverError("the stream of blocks ended early", retriable=True)
+
+    def _silent(self, peer: Peer) -> DeliverError:
+        self.was_silent = True
+        self.gateway.connections.avoid(peer)
+        return DeliverError("the peer does not answer", code=grpc.StatusCode.DEADLINE_EXCEEDED, retriable=True)
+
+    async def _ask(self, peer: Peer, seconds: float) -> None:
+        """For the newest block, filtered; a refusal is an answer too. Raises AioRpcError."""
+        call = peer.deliver.DeliverFiltered(timeout=seconds)
+        try:
+            await call.write(self._request("newest", "newest"))
+            await call.read()
+        finally:
+            call.cancel()
 
     async def _peer(self) -> Peer:
         try:
@@ -177,7 +206,7 @@ class _Stream:
         except ConnectionFailed as error:
             raise DeliverError(error.message, code=grpc.StatusCode.UNAVAILABLE, retriable=True) from error
 
-    def _request(self, start: Start, stop: int | None) -> Any:
+    def _request(self, start: Start, stop: int | Literal["newest"] | None) -> Any:
         headers = new_headers(self.signer, self.channel, common_pb2.DELIVER_SEEK_INFO)
         seek = ab_pb2.SeekInfo(
             start=_position(start),
@@ -241,6 +270,11 @@ def _decode(response: Any) -> Block | FilteredBlock:
 
 def _after(block: Block | FilteredBlock) -> Start:
     return block.checkpoint if isinstance(block, Block) else block.number + 1
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _position(position: Start) -> Any:

@@ -18,7 +18,7 @@ from hlf.identity import Signer, SigningIdentity
 
 from emr_indexer.relay import metrics
 
-QUIET_SECONDS = 6.0
+QUIET_SECONDS = 8.0
 
 log = structlog.get_logger(__name__)
 

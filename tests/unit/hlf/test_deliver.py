@@ -6,12 +6,13 @@ from typing import Any
 import grpc
 import pytest
 from fabric_protos.common import common_pb2
+from hlf import silence
 from hlf.blocks import Block, Checkpoint
 from hlf.deliver import FOREVER, deliver, follow
 from hlf.errors import DeliverError
 from hlf.gateway import Gateway
 from support.hlf_blocks import Chain, new_envelope, new_member
-from support.hlf_peer import ScriptedPeer, failing, gateway_to, scripted_peer
+from support.hlf_peer import Answer, ScriptedPeer, failing, gateway_to, hanging, scripted_peer
 
 MEMBER = new_member()
 
@@ -229,3 +230,69 @@ async def test_a_slow_reader_slows_the_peer() -> None:
             assert len(await collect(stream)) == 59
     finally:
         await peer.stop()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(silence, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(silence, "ANSWER_SECONDS", 0.5)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("kind", ["full", "filtered", "private"])
+async def test_following_goes_on_at_another_peer_when_one_hangs(kind: Any) -> None:
+    """The connection stays open; neither the stream nor a new call is answered."""
+    failures: list[DeliverError] = []
+    async with peer_with_blocks(2) as (first, _, chain), scripted_peer() as second:
+        for block in chain.blocks:
+            await second.add_block(block, ["1f"])
+        async with gateway_to(first, second) as gateway:
+            stream = follow(gateway, MEMBER, "care", start=0, kind=kind, on_failure=failures.append)
+            numbers = [(await anext(stream)).number for _ in range(2)]
+            first.script["DeliverFiltered"] = [hanging()]
+            waiting = asyncio.create_task(anext(stream))
+            while not failures:
+                await asyncio.sleep(0.02)
+            await add_block(second, chain)
+            numbers.append((await waiting).number)
+            await stream.aclose()
+    assert numbers == [0, 1, 2]
+    assert [str(failure) for failure in failures] == ["the peer does not answer"]
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("answer", ["its newest block", "a refusal", "that it is full"])
+async def test_a_silent_stream_of_a_peer_that_answers_goes_on(answer: str) -> None:
+    refusal = failing(grpc.StatusCode.UNKNOWN, "too many requests for /protos.Deliver, exceeding concurrency limit (2)")
+    failures: list[DeliverError] = []
+    async with peer_with_blocks(1) as (peer, gateway, chain):
+        stream = follow(gateway, MEMBER, "care", start=0, on_failure=failures.append)
+        assert (await anext(stream)).number == 0
+        planned: dict[str, list[Answer]] = {"a refusal": [_forbidden] * 3, "that it is full": [refusal] * 3}
+        peer.script["DeliverFiltered"] = planned.get(answer, [])
+        waiting = asyncio.create_task(anext(stream))
+        while peer.count("DeliverFiltered") < 4:
+            await asyncio.sleep(0.02)
+        await add_block(peer, chain)
+        assert (await waiting).number == 1
+        await stream.aclose()
+    assert not failures
+    assert peer.count("Deliver") == 1
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_whoever_stops_following_a_peer_that_hangs_is_not_held_up() -> None:
+    async with peer_with_blocks(1) as (peer, gateway, _):
+        stream = follow(gateway, MEMBER, "care", start=0)
+        assert (await anext(stream)).number == 0
+        peer.script["DeliverFiltered"] = [hanging()] * 100
+        waiting = asyncio.create_task(anext(stream))
+        while not peer.count("DeliverFiltered"):
+            await asyncio.sleep(0.02)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+
+async def _forbidden(_: Any, __: Any) -> int:
+    return int(common_pb2.FORBIDDEN)
