@@ -15,6 +15,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -274,6 +275,7 @@ class PipelineRounds:
             except AssertionError:  # its orphans have not all gone yet
                 if attempt == 99:
                     raise
+                time.sleep(0.1)
 
     async def _until_caught_up(self) -> None:
         last = len(self._hospital.writer.blocks) - 1
