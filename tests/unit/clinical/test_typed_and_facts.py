@@ -8,7 +8,7 @@ from emr_model.clinical.canonical import parse, parse_object
 from emr_model.clinical.demographics import demographics_content, patient_from_bundle
 from emr_model.clinical.errors import BundleMalformed, DemographicsInvalid, NoteInvalid
 from emr_model.clinical.facts import coded_concept, note_facts, note_text
-from emr_model.clinical.fhir_time import InvalidFhirTime, month_of, parse_fhir_time
+from emr_model.clinical.fhir_time import InvalidFhirTime, parse_fhir_time, time_and_month
 from emr_model.clinical.limits import IMPORT_MAX_BYTES, TEXT_MAX_CHARACTERS
 from emr_model.clinical.note_form import NoteKind, amended_note_id, note_kind
 from emr_model.clinical.notes import notes_from_bundle
@@ -131,7 +131,7 @@ def test_a_concept_that_says_nothing_is_none(value: Any) -> None:
 )
 def test_a_fhir_time_is_its_first_instant(text: str, moment: str, month: str | None) -> None:
     assert parse_fhir_time(text).isoformat() == moment
-    assert month_of(text) == month
+    assert time_and_month(text)[1] == month
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from decimal import Decimal, InvalidOperation
+from itertools import chain
 from json.encoder import encode_basestring
 from typing import Any, NoReturn, TypeAlias
 
@@ -40,7 +41,8 @@ def parse(data: bytes) -> Any:
         raise CanonicalJsonError(f"not JSON: line {error.lineno}, column {error.colno}") from None
     except RecursionError:
         raise CanonicalJsonError("nested too deeply") from None
-    _refuse_unbounded(value)
+    if _may_be_unbounded(text):
+        _refuse_unbounded(value)
     if _ESCAPE in text:  # as they are, JSON has neither NUL nor UTF-8 a surrogate
         _refuse_unstorable_strings(value)
     return value
@@ -111,19 +113,20 @@ def _scalar(value: Any) -> str:
     raise CanonicalJsonError(f"a {type(value).__name__} has no canonical form")
 
 
+def _may_be_unbounded(text: str) -> bool:
+    """Most notes are too short, which is cheaper to see than how deep and long they are."""
+    return len(text) > JSON_MAX_MEMBERS or text.count("{") + text.count("[") > JSON_MAX_DEPTH
+
+
 def _refuse_unbounded(value: Any) -> None:
     depth, level = 0, _containers([value])
     while level:
         depth += 1
         if depth > JSON_MAX_DEPTH:
             raise CanonicalJsonError("nested too deeply")
-        inner: list[Any] = []
-        for item in level:
-            is_object = isinstance(item, dict)
-            if len(item) > (JSON_MAX_MEMBERS if is_object else JSON_MAX_ITEMS):
-                raise CanonicalJsonError("an object or array is too long")
-            inner += _containers(item.values() if is_object else item)
-        level = inner
+        if any(len(item) > (JSON_MAX_MEMBERS if isinstance(item, dict) else JSON_MAX_ITEMS) for item in level):
+            raise CanonicalJsonError("an object or array is too long")
+        level = _containers(chain.from_iterable(each.values() if isinstance(each, dict) else each for each in level))
 
 
 def _containers(values: Iterable[Any]) -> list[Any]:
@@ -171,9 +174,10 @@ def _decimal(literal: str) -> Decimal:
         number = Decimal(literal)
     except InvalidOperation:
         raise CanonicalJsonError("a number is out of range") from None
-    exponent = number.as_tuple().exponent
-    if not isinstance(exponent, int) or abs(exponent) > NUMBER_MAX_EXPONENT:
-        raise CanonicalJsonError("a number is out of range")
+    if "e" in literal or "E" in literal:  # without one, no more digits than a literal may have
+        exponent = number.as_tuple().exponent
+        if not isinstance(exponent, int) or abs(exponent) > NUMBER_MAX_EXPONENT:
+            raise CanonicalJsonError("a number is out of range")
     return number
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import repeat
 from typing import Any
 
 from emr_model.clinical.canonical import JsonObject
-from emr_model.clinical.fhir_time import InvalidFhirTime, month_of, parse_fhir_time
+from emr_model.clinical.fhir_time import InvalidFhirTime, time_and_month
 from emr_model.clinical.note_form import NoteKind, amended_note_id, note_kind
 
 _IN_WORDS = frozenset({"display", "text", "title", "description", "conclusion", "valueString", "comment", "div"})
@@ -77,9 +78,13 @@ def searchable_text(note: JsonObject) -> str:
 
 def _collect_words(value: JsonObject | list[Any], name: str, words: list[str]) -> None:
     """``name`` is the member that an array stands in."""
-    if isinstance(value, dict) and "contentType" in value and _is_typed(value):
-        words.append(_decoded(value["data"]))
-    for key, item in value.items() if isinstance(value, dict) else ((name, item) for item in value):
+    if isinstance(value, list):
+        members: Iterable[tuple[str, Any]] = zip(repeat(name), value)
+    else:
+        members = value.items()
+        if "contentType" in value and _is_typed(value):
+            words.append(_decoded(value["data"]))
+    for key, item in members:
         if isinstance(item, str):
             if key in _IN_WORDS:
                 words.append(_TAG.sub(" ", item) if key == "div" else item)
@@ -114,7 +119,7 @@ def note_text(note: JsonObject) -> str | None:
 def _period(encounter: JsonObject) -> tuple[datetime | None, str | None]:
     start = (encounter.get("period") or {}).get("start")
     try:
-        return (None, None) if start is None else (parse_fhir_time(start), month_of(start))
+        return (None, None) if start is None else time_and_month(start)
     except InvalidFhirTime:
         return None, None  # an amendment's Encounter may lack one; a note's was checked when it was made
 

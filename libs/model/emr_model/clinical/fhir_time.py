@@ -34,10 +34,9 @@ def parse_fhir_time(value: Any) -> datetime:
     return moment
 
 
-def month_of(value: Any) -> str | None:
-    """``YYYY-MM`` as it stands in the value, so the month at the place of the visit; None for a bare year.
-
-    Raises InvalidFhirTime.
+def time_and_month(value: Any) -> tuple[datetime, str | None]:
+    """The same instant, and ``YYYY-MM`` as it stands in the value, so the month at the place of the visit; None for a
+    bare year. Raises InvalidFhirTime.
     """
-    parse_fhir_time(value)
-    return value[:7] if len(value) >= 7 else None
+    moment = parse_fhir_time(value)
+    return moment, value[:7] if len(value) >= 7 else None

@@ -161,7 +161,7 @@ def _dataclass_reader(expected: Any) -> Reader:
     def read(value: Any) -> Any:
         if not isinstance(value, dict):
             raise ValueMalformed("not an object")
-        if not required <= value.keys() <= readers.keys():
+        if value.keys() != readers.keys() and not required <= value.keys() <= readers.keys():
             raise ValueMalformed(f"members are not those of {expected.__name__}")
         members = {}
         try:

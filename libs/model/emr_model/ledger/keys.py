@@ -7,7 +7,6 @@ and sharing numbers are padded with zeros to ten digits, so that a range comes b
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -108,6 +107,6 @@ def padded(number: int) -> str:
 
 def number(part: str) -> int:
     """The number that :func:`padded` wrote. Raises ValueError for anything else."""
-    if not re.fullmatch(f"[0-9]{{{NUMBER_DIGITS}}}", part):
+    if len(part) != NUMBER_DIGITS or not (part.isascii() and part.isdigit()):
         raise ValueError("a number in a key is padded to ten digits")
     return int(part)

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from emr_indexer.postgres import persistently
 from emr_indexer.projector import metrics, store
 from emr_indexer.projector.changes import CannotProject, Changes, Refused
-from emr_indexer.projector.contents import Contents, Pseudonyms
+from emr_indexer.projector.contents import Contents, Keys, Pseudonyms
 from emr_indexer.projector.projection import NOWHERE, Effect, Projection
 from emr_indexer.refusals import Refusal
 
@@ -83,7 +83,7 @@ class Projector:
     ) -> None:
         self._engine = engine
         self._msp_id = msp_id
-        self._wrapping = wrapping
+        self._keys = Keys(wrapping)
         self._pseudonyms = pseudonyms
         self._partitions = partitions
         self._locks = locks
@@ -167,6 +167,7 @@ class Projector:
                 done.append(event)
                 continue
             break
+        self._keys.forget(changes.erased)
         await store.write(connection, changes)
         is_free = await store.release(connection, subject, done)
         return Replayed(len(done), parked=not is_free), not is_free and subject not in projection.state.parked
@@ -235,7 +236,8 @@ class Projector:
         repeated = {event.subject for event in sealed if event.position <= state.positions.get(event.subject, NOWHERE)}
         await store.load_placeholders(connection, state, repeated)
         keys = await store.wrapped_keys(connection, {event.subject for event in sealed}) if sealed else {}
-        return Projection(self._msp_id, Contents(self._msp_id, self._wrapping, keys), self._pseudonyms, state, changes)
+        contents = Contents(self._msp_id, self._keys, keys)
+        return Projection(self._msp_id, contents, self._pseudonyms, state, changes)
 
     def _step(
         self,
@@ -267,6 +269,7 @@ class Projector:
             )
         for parked in outcome.changes.parked.values():
             log.critical("emr_parked", event_id=parked.event_id, code=parked.code)
+        self._keys.forget(outcome.changes.erased)
         _count(outcome)
         return outcome.done
 

@@ -1,9 +1,8 @@
 """The faust application: which topics are read, in what batches, and when a record is acknowledged.
 
 faust acknowledges what an agent took, even when the agent raised, and delivers on. So there is no agent: the records
-that have come meanwhile are taken together from faust's channel, a record is acknowledged after its rows are committed,
-and a failure that nobody foresaw ends the process, whose successor begins at the first record that was not
-acknowledged.
+that have come meanwhile are taken together (``fetches``), a record is acknowledged after its rows are committed, and a
+failure that nobody foresaw ends the process, whose successor begins at the first record that was not acknowledged.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from emr_common import streams
 from emr_common.settings import KafkaSettings
 from emr_model.ledger.events import MAX_RECORD_BYTES
 
+from emr_indexer.projector.fetches import Transport
 from emr_indexer.projector.projector import Record
 from emr_indexer.projector.traces import traced_batch
 
 BATCH_MESSAGES = 1000
 BATCH_BYTES = 8 * 1024 * 1024
-QUIET_TURNS = 10
 COMMIT_SECONDS = 1.0
 SESSION_SECONDS = 12.0  # how long the partitions of a worker that was killed wait for the next one
 
@@ -52,6 +51,7 @@ class Worker:
         self._handlers = handlers
         self._folder = tempfile.TemporaryDirectory(prefix="emr-projector-")  # faust wants one; nothing is kept in it
         self._app = _application(settings, group, self._folder.name)
+        self._app.transport = Transport(self._app, (self._topics.events, self._topics.dead_letters))
         self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._works = [
             self._work(self._topics.events, handlers.on_events),
@@ -73,16 +73,22 @@ class Worker:
 
     def _work(self, topic: str, handle: OnRecords) -> Work:
         """Subscribes now: faust passes a topic by that is added once it runs."""
-        raw = self._app.topic(topic, value_type=bytes, value_serializer="raw", key_type=bytes, key_serializer="raw")
-        incoming = aiter(raw).queue
+        self._app.topics.add(self._app.topic(topic))
+        incoming = self._app.transport.incoming[topic]
 
         async def work() -> None:
             while True:
-                events = await _batch(incoming)
-                with traced_batch(f"process {topic}", [each.message.headers for each in events]):
-                    await _handle(handle, events)
+                found = await incoming.take(BATCH_MESSAGES, BATCH_BYTES)
+                with traced_batch(f"process {topic}", [each.headers for each in found]):
+                    await self._handle(topic, handle, found)
 
         return work
+
+    async def _handle(self, topic: str, handle: OnRecords, found: Sequence[Any]) -> None:
+        records = [Record(each.partition, each.offset, each.value) for each in found]
+        done = await handle(records)
+        for partition, offset in first_left(records, done).items():
+            self._app.consumer.acknowledge(topic, partition, offset)
 
     async def _until_failure(self, work: Work) -> None:
         try:
@@ -97,31 +103,17 @@ class Worker:
                 self._handlers.on_assigned(partition.partition)
 
 
-async def _handle(handle: OnRecords, events: Sequence[Any]) -> None:
-    records = [Record(each.message.partition, each.message.offset, each.value) for each in events]
-    done = {(record.partition, record.offset) for record in await handle(records)}
-    for each in events:
-        if (each.message.partition, each.message.offset) in done:
-            each.ack()
-
-
-async def _batch(incoming: Any) -> list[Any]:
-    """What has come and goes on coming: at least one record, and no more than fit a transaction."""
-    events = [await incoming.get()]
-    size = len(events[0].value or b"")
-    while len(events) < BATCH_MESSAGES and size < BATCH_BYTES and await _goes_on(incoming):
-        events.append(incoming.get_nowait())
-        size += len(events[-1].value or b"")
-    return events
-
-
-async def _goes_on(incoming: Any) -> bool:
-    """faust passes a record on every few turns of the event loop as long as it has some."""
-    for _ in range(QUIET_TURNS):
-        if not incoming.empty():
-            return True
-        await asyncio.sleep(0)
-    return not incoming.empty()
+def first_left(records: Sequence[Record], done: Collection[Record]) -> dict[int, int]:
+    """By partition, the offset before which every record is done; partitions of which the first is not are left out."""
+    ids = {(record.partition, record.offset) for record in done}
+    offsets: dict[int, int] = {}
+    stopped: set[int] = set()
+    for record in records:
+        if (record.partition, record.offset) not in ids:
+            stopped.add(record.partition)
+        elif record.partition not in stopped:
+            offsets[record.partition] = record.offset + 1
+    return offsets
 
 
 def _application(settings: KafkaSettings, group: str, folder: str) -> Any:
@@ -139,5 +131,4 @@ def _application(settings: KafkaSettings, group: str, folder: str) -> Any:
         broker_commit_interval=COMMIT_SECONDS,
         broker_session_timeout=SESSION_SECONDS,
         stream_wait_empty=False,
-        stream_buffer_maxsize=2 * BATCH_MESSAGES,
     )

@@ -1,0 +1,123 @@
+"""A faust transport that hands on what Kafka answered as it came, partition by partition.
+
+faust's own makes an object of each record, passes it to each channel, and keeps a list of every record that was
+acknowledged: 70 µs a record. Here a topic's records stay in the order of their partitions in one queue, and what is
+acknowledged of a partition is an offset: everything before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from faust.transport.drivers import aiokafka as driver
+
+POLL_SECONDS = 1.0
+MOST_WAITING = 2000
+"""Records of a topic that wait; a poll that finds as many is the last until some were taken."""
+
+
+class Incoming:
+    """Records of one topic, as aiokafka read them, in the order of their partitions."""
+
+    def __init__(self) -> None:
+        self._records: deque[Any] = deque()
+        self._some = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+
+    def put(self, records: Iterable[Any]) -> None:
+        self._records.extend(records)
+        self._tell()
+
+    def drop(self, partitions: Collection[int]) -> None:
+        """They are somebody else's, or come again."""
+        self._records = deque(record for record in self._records if record.partition not in partitions)
+        self._tell()
+
+    async def room(self) -> None:
+        await self._room.wait()
+
+    async def take(self, most: int, most_bytes: int) -> list[Any]:
+        """What waits: at least one record, and no more than ``most``, nor after ``most_bytes`` are reached."""
+        await self._some.wait()
+        taken: list[Any] = []
+        size = 0
+        while self._records and len(taken) < most and size < most_bytes:
+            taken.append(self._records.popleft())
+            size += len(taken[-1].value or b"")
+        self._tell()
+        return taken
+
+    def _tell(self) -> None:
+        for event, holds in ((self._some, bool(self._records)), (self._room, len(self._records) < MOST_WAITING)):
+            if holds:
+                event.set()
+            else:
+                event.clear()
+
+
+class FetchingConsumer(driver.Consumer):  # type: ignore[misc]
+    """faust's consumer, with its group, its rebalancing and its commits, between Kafka and ``Transport.incoming``."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._acknowledged: dict[Any, int] = {}
+
+    def acknowledge(self, topic: str, partition: int, offset: int) -> None:
+        """Every record of the partition before ``offset`` has had its effect. Committed soon."""
+        self._acknowledged[self._new_topicpartition(topic, partition)] = offset
+
+    async def on_partitions_revoked(self, revoked: Collection[Any]) -> None:
+        """What was acknowledged is committed on the way; the rest comes to whoever gets the partitions."""
+        await super().on_partitions_revoked(set(revoked))
+        for topic, incoming in self._incoming.items():
+            incoming.drop({each.partition for each in revoked if each.topic == topic})
+        for each in revoked:
+            self._acknowledged.pop(each, None)
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                await self._fetch()
+        except self.consumer_stopped_errors:
+            if not self.app.should_stop:
+                raise
+
+    async def _fetch(self) -> None:
+        await self.wait_first(self._room(), self.suspend_flow.wait())
+        found, active = await self._wait_next_records(POLL_SECONDS)
+        if not self.flow_active:
+            return  # faust goes back to what was committed before it is again
+        for each, records in (found or {}).items():
+            if active is None or each in active:
+                self._incoming[each.topic].put(records)
+        await asyncio.sleep(0)
+
+    async def _room(self) -> None:
+        for each in self._incoming.values():
+            await each.room()
+
+    @property
+    def _incoming(self) -> Mapping[str, Incoming]:
+        incoming: Mapping[str, Incoming] = self.transport.incoming
+        return incoming
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterable[Any]:
+        return [each for each in self._acknowledged if topics is None or each in topics or each.topic in topics]
+
+    def _new_offset(self, tp: Any) -> int | None:
+        return self._acknowledged.pop(tp, None)
+
+    def verify_event_path(self, now: float, tp: Any) -> None:
+        """Left to ``Monitor``, which asks Kafka."""
+
+
+class Transport(driver.Transport):  # type: ignore[misc]
+    Consumer: ClassVar[type[FetchingConsumer]] = FetchingConsumer
+
+    def __init__(self, app: Any, topics: Sequence[str]) -> None:
+        super().__init__(app.conf.broker_consumer, app)
+        self.incoming = {topic: Incoming() for topic in topics}
