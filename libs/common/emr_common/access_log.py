@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
-from emr_readmodel.engine import single_statements
 from emr_readmodel.hospital import access_log
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from emr_common import telemetry
+from emr_common.statements import Statement
 from emr_common.wallet import Caller
 
 
@@ -25,7 +26,7 @@ class LoggedRead:
 
 class AccessLog:
     def __init__(self, engine: AsyncEngine) -> None:
-        self._at_once = single_statements(engine)
+        self._engine = engine
 
     async def record(
         self,
@@ -64,24 +65,36 @@ class AccessLog:
         transaction_id: str | None = None,
     ) -> None:
         """One entry for each EMR that an answer shows, e.g. the hits of a search."""
-        entry = {
-            "reader": caller.enrolment_id,
-            "role": caller.role.value,
-            "owner_msp": owner_msp,
-            "action": action,
-            "note_version": note_version,
-            "purpose": purpose,
-            "transaction_id": transaction_id,
-            "request_id": telemetry.request_id() or "",
-        }
         if emr_ids:
-            async with self._at_once.connect() as connection:
-                await connection.execute(sa.insert(access_log), [{**entry, "emr_id": emr_id} for emr_id in emr_ids])
+            await _RECORD.run(
+                self._engine,
+                reader=caller.enrolment_id,
+                role=caller.role.value,
+                emr_ids=emr_ids,
+                owner_msp=owner_msp,
+                action=action,
+                note_version=note_version,
+                purpose=purpose,
+                transaction_id=transaction_id,
+                request_id=telemetry.request_id() or "",
+            )
 
     async def of(self, emr_id: str, most: int) -> list[LoggedRead]:
         """The newest reads of an EMR, ``most`` of them; the oldest of these first."""
         columns = (access_log.c[name] for name in LoggedRead.__dataclass_fields__)
         query = sa.select(*columns).where(access_log.c.emr_id == emr_id)
         newest = query.order_by(access_log.c.at.desc(), access_log.c.id.desc()).limit(most)
-        async with self._at_once.connect() as connection:
+        async with self._engine.connect() as connection:
             return [LoggedRead(*row) for row in reversed((await connection.execute(newest)).all())]
+
+
+_COPIED = ("reader", "role", "owner_msp", "action", "note_version", "purpose", "transaction_id", "request_id")
+_RECORD = Statement(
+    sa.insert(access_log).from_select(
+        ["emr_id", *_COPIED],
+        sa.select(
+            sa.func.unnest(sa.bindparam("emr_ids", type_=ARRAY(sa.Text()))),
+            *(sa.bindparam(name, type_=access_log.c[name].type) for name in _COPIED),
+        ),
+    )
+)

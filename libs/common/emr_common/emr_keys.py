@@ -5,14 +5,15 @@ from __future__ import annotations
 from functools import lru_cache
 
 import sqlalchemy as sa
-from emr_readmodel.engine import single_statements
 from emr_readmodel.hospital import emr_key
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from emr_common.sealing import ContentKey, WrappingKey
+from emr_common.statements import Statement
 
 KEYS_CACHED = 1024
+_KEY = Statement(sa.select(emr_key.c.wrapped_keyset).where(emr_key.c.emr_id == sa.bindparam("emr_id")))
 
 
 class EmrKeyMissing(Exception):
@@ -23,7 +24,7 @@ class EmrKeys:
     """The table of EMR keys: the only thing that can open a hospital's own content, and what an erasure destroys."""
 
     def __init__(self, engine: AsyncEngine, wrapping: WrappingKey) -> None:
-        self._at_once = single_statements(engine)
+        self._engine = engine
         self._unwrap = lru_cache(KEYS_CACHED)(wrapping.unwrap)
         self._wrapping = wrapping
 
@@ -31,11 +32,10 @@ class EmrKeys:
         """Raises EmrKeyMissing, also right after an erasure: the table is asked every time. SealingFailed for a foreign
         row.
         """
-        async with self._at_once.connect() as connection:
-            wrapped = await connection.scalar(sa.select(emr_key.c.wrapped_keyset).where(emr_key.c.emr_id == emr_id))
-        if wrapped is None:
+        row = await _KEY.row(self._engine, emr_id=emr_id)
+        if row is None:
             raise EmrKeyMissing(emr_id)
-        return self._unwrap(wrapped, emr_id)
+        return self._unwrap(row["wrapped_keyset"], emr_id)
 
     async def create(self, connection: AsyncConnection, emr_id: str) -> ContentKey:
         """The EMR's key, made in the caller's transaction unless it has one already."""

@@ -220,7 +220,7 @@ async def _fingerprint(request: Request) -> bytes:
     return digest.digest()
 
 
-def idempotency_key(key: Annotated[str | None, Header(alias="Idempotency-Key")] = None) -> str:
+async def idempotency_key(key: Annotated[str | None, Header(alias="Idempotency-Key")] = None) -> str:
     """Raises Problem IDEMPOTENCY_KEY_MISSING, also for one that is empty, over 255 characters or not plain ASCII."""
     if key is None or not KEY.fullmatch(key):
         raise Problem(Code.IDEMPOTENCY_KEY_MISSING)

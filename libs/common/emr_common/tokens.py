@@ -6,6 +6,8 @@ refused.
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +31,9 @@ ALGORITHMS_BY_KEY = {
 ALGORITHMS = frozenset().union(*ALGORITHMS_BY_KEY.values())
 ACCESS_TOKEN_TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
 LEEWAY_SECONDS = 30
+JUDGED = frozenset({"iss", "aud", "sub", "exp", "nbf", "iat"})
+"""The claims that are looked at; the others are not kept."""
+TOKENS_KNOWN = 2048
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,15 @@ class Algorithms(jws.JWSRegistry):
         return self.algorithms[name]
 
 
+@dataclass(frozen=True)
+class _Known:
+    """A token whose signature was verified by ``key``. What its claims say is judged at each request."""
+
+    key_id: str
+    key: PublicKey
+    claims: dict[str, Any]
+
+
 class TokenVerifier:
     """Turns a bearer token into Claims, or refuses it with TOKEN_INVALID (a 401 that does not say what was wrong)."""
 
@@ -59,19 +73,36 @@ class TokenVerifier:
             exp={"essential": True},
             sub={"essential": True},
         )
+        self._known: OrderedDict[bytes, _Known] = OrderedDict()
 
     async def verify(self, token: str) -> Claims:
         """Raises Problem TOKEN_INVALID for any token that does not hold, ISSUER_UNAVAILABLE when keys cannot be had."""
         try:
-            key = await self._keys.find(key_id_of(token))
-            decoded = verified(token, key)
-            _check_type(decoded.header)
-            self._claims.validate(decoded.claims)
+            claims = await self._verified(token)
+            self._claims.validate(claims)
         except IssuerUnreachable:
             raise Problem(Code.ISSUER_UNAVAILABLE) from None
         except (JoseError, ValueError, TypeError, RecursionError):
             raise refused() from None
-        return Claims(decoded.claims["iss"], decoded.claims["sub"])
+        return Claims(claims["iss"], claims["sub"])
+
+    async def _verified(self, token: str) -> dict[str, Any]:
+        """The claims of a token whose signature holds, by a key that the issuer publishes now. A signature that was
+        verified by that very key is not verified again.
+        """
+        digest = hashlib.sha256(token.encode("ascii")).digest()
+        known = self._known.get(digest)
+        key = await self._keys.find(key_id_of(token) if known is None else known.key_id)
+        if known is not None and known.key is key:
+            self._known.move_to_end(digest)
+            return known.claims
+        decoded = verified(token, key)
+        _check_type(decoded.header)
+        claims = {name: value for name, value in decoded.claims.items() if name in JUDGED}
+        self._known[digest] = _Known(decoded.header["kid"], key, claims)
+        if len(self._known) > TOKENS_KNOWN:
+            self._known.popitem(last=False)
+        return claims
 
 
 def key_id_of(token: str) -> str:

@@ -96,6 +96,27 @@ def span(
             raise
 
 
+@contextmanager
+def statement(operation: str, table: str | None) -> Iterator[None]:
+    """A span as ``watch`` makes them, for a statement that goes around SQLAlchemy."""
+    if _tracer is None or not _is_within_span():
+        yield
+        return
+    with span(f"postgres {operation}", "client", _of_statement(operation, table)):
+        yield
+
+
+def _is_within_span() -> bool:
+    from opentelemetry.trace import get_current_span
+
+    return get_current_span().is_recording()
+
+
+def _of_statement(operation: str, table: str | None) -> dict[str, Value]:
+    attributes: dict[str, Value] = {"db.system.name": "postgresql", "db.operation.name": operation}
+    return attributes if table is None else {**attributes, "db.collection.name": table}
+
+
 def traceparent() -> str | None:
     """Of the span that this task is in, to be carried on; None where there is none."""
     if _tracer is None:
@@ -134,15 +155,13 @@ def watch(engine: AsyncEngine) -> None:
 
 
 def _begin_statement(_: Any, __: Any, statement: str, ___: Any, context: Any, ____: bool) -> None:
-    from opentelemetry.trace import SpanKind, get_current_span
+    from opentelemetry.trace import SpanKind
 
-    if _tracer is None or context is None or not get_current_span().is_recording():
+    if _tracer is None or context is None or not _is_within_span():
         return
     operation = (statement.split(None, 1) or ["?"])[0].upper()
     table = getattr(getattr(context.compiled, "statement", None), "table", None)
-    attributes = {"db.system.name": "postgresql", "db.operation.name": operation}
-    if table is not None and (named := getattr(table, "fullname", None)):
-        attributes["db.collection.name"] = named
+    attributes = _of_statement(operation, getattr(table, "fullname", None))
     context.careledger_span = _tracer.start_span(f"postgres {operation}", kind=SpanKind.CLIENT, attributes=attributes)
 
 

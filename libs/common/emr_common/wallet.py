@@ -4,11 +4,10 @@ rest.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
+import asyncpg
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -19,7 +18,6 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from emr_model.ledger.codes import Code
 from emr_model.ledger.functions import Role
-from emr_readmodel.engine import single_statements
 from emr_readmodel.hospital import patient_key, wallet
 from hlf.identity import SigningIdentity
 from sqlalchemy.exc import IntegrityError
@@ -27,6 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from emr_common.problems import Problem
 from emr_common.sealing import WrappingKey
+from emr_common.statements import Statement
 
 SIGNERS_CACHED = 512
 USE = "wallet-key"
@@ -64,36 +63,33 @@ class Wallet:
 
     def __init__(self, engine: AsyncEngine, keyset: WrappingKey, msp_id: str) -> None:
         self._engine = engine
-        self._at_once = single_statements(engine)
         self._keyset = keyset
         self._msp_id = msp_id
         self._signer = lru_cache(SIGNERS_CACHED)(self._open_signer)
 
     async def find(self, issuer: str, subject: str) -> Caller | None:
         """The caller of a verified token; None for one who is not enrolled or was revoked. Never from a cache."""
-        return await self._find(wallet.c.issuer == issuer, wallet.c.subject == subject, wallet.c.revoked_at.is_(None))
+        return await self._find(_STANDING, issuer=issuer, subject=subject)
 
     async def find_enrolled(self, enrolment_id: str) -> Caller | None:
         """By enrolment id, standing or revoked."""
-        return await self._find(wallet.c.enrolment_id == enrolment_id)
+        return await self._find(_ENROLLED, enrolment_id=enrolment_id)
 
     async def find_patient(self, patient_id: str) -> Caller | None:
         """By the ledger's id of a patient of this hospital, unless revoked."""
-        return await self._find(wallet.c.patient_id == patient_id, wallet.c.revoked_at.is_(None))
+        return await self._find(_PATIENT, patient_id=patient_id)
 
     async def find_emr(self, emr_id: str) -> Caller | None:
         """The patient of an EMR of this hospital, unless revoked."""
-        return await self._find(wallet.c.emr_id == emr_id, wallet.c.revoked_at.is_(None))
+        return await self._find(_OF_EMR, emr_id=emr_id)
 
-    async def _find(self, *conditions: sa.ColumnElement[bool]) -> Caller | None:
-        async with self._at_once.connect() as connection:
-            row = (await connection.execute(_CURRENT.where(*conditions))).mappings().one_or_none()
+    async def _find(self, statement: Statement, **given: str) -> Caller | None:
+        row = await statement.row(self._engine, **given)
         return None if row is None else self._caller(row)
 
-    def _caller(self, row: Mapping[Any, Any]) -> Caller:
-        sealed, certificate = row["sealed_private_key"], row["certificate_pem"]
-        pem = certificate.encode() if isinstance(certificate, str) else bytes(certificate)
-        signer = None if sealed is None else self._signer(bytes(sealed), pem, row["enrolment_id"])
+    def _caller(self, row: asyncpg.Record) -> Caller:
+        sealed, pem = row["sealed_private_key"], row["certificate_pem"].encode()
+        signer = None if sealed is None else self._signer(sealed, pem, row["enrolment_id"])
         return Caller(
             row["issuer"],
             row["subject"],
@@ -197,3 +193,14 @@ _CURRENT = sa.select(
     *(sa.case((_IS_LATER, _later.c[name]), else_=wallet.c[name]).label(name) for name in REPLACED),
 ).select_from(wallet.outerjoin(_later, sa.true()))
 """The wallet with each patient's key that counts now."""
+
+
+def _by(*names: str, revoked_too: bool = False) -> Statement:
+    conditions = [wallet.c[name] == sa.bindparam(name) for name in names]
+    return Statement(_CURRENT.where(*conditions, sa.true() if revoked_too else wallet.c.revoked_at.is_(None)))
+
+
+_STANDING = _by("issuer", "subject")
+_ENROLLED = _by("enrolment_id", revoked_too=True)
+_PATIENT = _by("patient_id")
+_OF_EMR = _by("emr_id")

@@ -43,11 +43,6 @@ def create(url: str | URL, pool_size: int = 10, *, application_name: str = "care
     return engine
 
 
-def single_statements(engine: AsyncEngine) -> AsyncEngine:
-    """The same pool for statements that are a transaction each: one round trip instead of three."""
-    return engine.execution_options(isolation_level="AUTOCOMMIT")
-
-
 def _require_open(connection: Any, *_: object) -> None:
     if connection.driver_connection.is_closed():
         raise DisconnectionError("the server has closed the connection")

@@ -43,7 +43,7 @@ LastEventId = Annotated[int | None, Header(ge=-1, lt=2**63, description="The blo
 MeantVersion = Annotated[int | None, Query(ge=0, lt=10**10, description="The version that would be approved")]
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 

@@ -21,7 +21,7 @@ Admin = Annotated[Caller, Depends(require(Role.ADMIN))]
 router = APIRouter(route_class=JsonRoute, tags=["indexer"], dependencies=[Depends(require(Role.ADMIN))])
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 

@@ -29,7 +29,7 @@ Prefer = Annotated[
 IfMatch = Annotated[str | None, Header(alias="If-Match", description="The EMR's version, from its ETag")]
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 

@@ -51,7 +51,7 @@ Healthcenter = Annotated[Caller, Depends(require(Role.HEALTHCENTER))]
 Patient = Annotated[Caller, Depends(require(Role.PATIENT))]
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from emr_common import issuer_keys
+from emr_common import issuer_keys, tokens
 from emr_common.issuer_keys import PublishedKeys
 from emr_common.problems import Problem
 from emr_common.tokens import Claims, TokenVerifier
@@ -206,6 +206,42 @@ async def test_a_rotated_key_is_fetched_when_first_seen(issuer: Issuer, monkeypa
     assert (await verifier.verify(signed(STRANGER, "RS256"))).subject == "s-1"
     with pytest.raises(Problem):
         await verifier.verify(signed(RSA, "RS256"))
+
+
+@pytest.mark.parametrize("published", ["nothing of that id", "another key of that id"])
+async def test_a_token_seen_before_is_refused_once_its_key_is_gone(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch, published: str
+) -> None:
+    verifier, token = issuer.verifier(), signed(RSA, "RS256")
+    for _ in range(2):
+        assert (await verifier.verify(token)).subject == "s-1"
+    issuer.keys = [EC] if published == "nothing of that id" else [RSAKey.generate_key(2048, {"kid": "rsa"})]
+    for name in ("KEYS_STAY_FRESH_SECONDS", "REFETCH_AFTER_SECONDS"):
+        monkeypatch.setattr(issuer_keys, name, 0.0)
+    with pytest.raises(Problem) as refusal:
+        await verifier.verify(token)
+    assert refusal.value.code is Code.TOKEN_INVALID
+
+
+async def test_a_token_seen_before_is_refused_once_it_has_expired(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verifier, token = issuer.verifier(), signed(RSA, "RS256")
+    for _ in range(2):
+        assert (await verifier.verify(token)).subject == "s-1"
+    later = time.time() + 300 + tokens.LEEWAY_SECONDS + 1
+    monkeypatch.setattr(time, "time", lambda: later)
+    with pytest.raises(Problem) as refusal:
+        await verifier.verify(token)
+    assert refusal.value.code is Code.TOKEN_INVALID
+
+
+async def test_no_more_than_so_many_tokens_are_remembered(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "TOKENS_KNOWN", 2)
+    verifier, given = issuer.verifier(), [signed(EC, "ES256", sub=f"s-{number}") for number in range(4)]
+    for _ in range(2):
+        assert [(await verifier.verify(one)).subject for one in given] == ["s-0", "s-1", "s-2", "s-3"]
+    assert len(verifier._known) == 2
 
 
 async def test_forged_key_ids_do_not_make_us_ask_the_issuer_each_time(issuer: Issuer) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
 import sqlalchemy as sa
 from emr_readmodel import engine as engines
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from support.postgres import PostgresServer, empty_database
 
@@ -34,22 +32,3 @@ async def test_connections_that_the_server_has_closed_are_replaced_before_they_a
         finally:
             await engine.dispose()
             await other.dispose()
-
-
-async def test_a_single_statement_is_a_transaction_and_a_failed_one_leaves_nothing(server: PostgresServer) -> None:
-    async with empty_database(server) as url:
-        engine = engines.create(url, 1)
-        try:
-            async with engine.begin() as connection:
-                await connection.execute(sa.text("create table t (n integer primary key)"))
-            table = sa.table("t", sa.column("n"))
-            async with engines.single_statements(engine).connect() as connection:
-                await connection.execute(sa.insert(table), [{"n": 1}, {"n": 2}])
-                with pytest.raises(DBAPIError):
-                    await connection.execute(sa.insert(table), [{"n": 3}, {"n": 1}])
-            async with engine.connect() as connection:
-                await connection.execute(sa.insert(table).values(n=4))  # no commit: a transaction as ever
-            async with engine.connect() as connection:
-                assert (await connection.scalars(sa.select(table.c.n).order_by(table.c.n))).all() == [1, 2]
-        finally:
-            await engine.dispose()

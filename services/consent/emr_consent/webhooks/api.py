@@ -25,7 +25,7 @@ router = APIRouter(route_class=JsonRoute, tags=["webhooks"])
 Admin = Annotated[Caller, Depends(require(Role.ADMIN))]
 
 
-def _webhooks(request: Request) -> Webhooks:
+async def _webhooks(request: Request) -> Webhooks:
     webhooks: Webhooks = request.app.state.services.webhooks
     return webhooks
 

@@ -1,0 +1,69 @@
+"""Statements that go around SQLAlchemy's execution, on a table of their own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import sqlalchemy as sa
+from emr_common.statements import Statement
+from emr_readmodel import engine as engines
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+from support.postgres import PostgresServer, empty_database
+
+TABLE = sa.table("t", sa.column("n", sa.Integer()))
+INSERT = Statement(sa.insert(TABLE).from_select(["n"], sa.select(sa.bindparam("given", type_=sa.Integer()))))
+SELECT = Statement(sa.select(TABLE.c.n).where(TABLE.c.n == sa.bindparam("given")))
+SLEEP = Statement(sa.select(sa.func.pg_sleep(sa.bindparam("seconds", type_=sa.Integer()))))
+BACKEND = Statement(sa.select(sa.func.pg_backend_pid().label("pid")))
+END = Statement(sa.select(sa.func.pg_terminate_backend(sa.bindparam("pid", type_=sa.Integer()))))
+
+
+@pytest.fixture
+async def one_connection(server: PostgresServer) -> AsyncIterator[AsyncEngine]:
+    async with empty_database(server) as url:
+        engine = engines.create(url, 1)
+        async with engine.begin() as connection:
+            await connection.execute(sa.text("create table t (n integer primary key)"))
+        yield engine
+        await engine.dispose()
+
+
+async def test_a_statement_is_a_transaction_and_a_failed_one_leaves_nothing(one_connection: AsyncEngine) -> None:
+    assert await INSERT.run(one_connection, given=1) == 1
+    with pytest.raises(DBAPIError) as failure:
+        await INSERT.run(one_connection, given=1)
+    assert "1" not in str(failure.value.params)
+    assert await SELECT.row(one_connection, given=2) is None
+    found = await SELECT.row(one_connection, given=1)
+    assert found is not None and found["n"] == 1
+    async with one_connection.connect() as connection:
+        await connection.execute(sa.insert(TABLE).values(n=4))  # no commit: a transaction as ever
+    assert await SELECT.row(one_connection, given=4) is None
+
+
+async def test_the_next_statement_knows_nothing_of_one_that_was_broken_off(one_connection: AsyncEngine) -> None:
+    before = await BACKEND.row(one_connection)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await SLEEP.row(one_connection, seconds=600)
+    after = await BACKEND.row(one_connection)
+    assert before is not None and after is not None and before["pid"] != after["pid"]
+
+
+async def test_a_connection_that_ends_under_a_statement_says_so_and_is_replaced(one_connection: AsyncEngine) -> None:
+    before = await BACKEND.row(one_connection)
+    assert before is not None
+    with pytest.raises(DBAPIError) as failure:
+        await END.row(one_connection, pid=before["pid"])
+    assert failure.value.connection_invalidated
+    after = await BACKEND.row(one_connection)
+    assert after is not None and after["pid"] != before["pid"]
+
+
+async def test_a_statement_takes_the_names_that_it_has_and_no_others(one_connection: AsyncEngine) -> None:
+    for given in ({}, {"given": 1, "more": 2}):
+        with pytest.raises(AssertionError):
+            await SELECT.row(one_connection, **given)
