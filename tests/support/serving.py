@@ -117,6 +117,11 @@ class Server:
     def resident_bytes(self) -> int:
         return int(psutil.Process(self.process.pid).memory_info().rss)
 
+    @property
+    def sockets(self) -> int:
+        """How many it has open."""
+        return len(psutil.Process(self.process.pid).net_connections())
+
     async def started(self) -> None:
         async with asyncio.timeout(60):
             while not (found := re.search(r"running on http://127\.0\.0\.1:(\d+)", self.log)):
