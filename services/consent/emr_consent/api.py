@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from emr_consent import events, handlers
-from emr_consent.answers import content_response
+from emr_consent.answers import content_response, sharings
 from emr_consent.bootstrap import Services
 from emr_consent.schemas import (
     AccessRequestIn,
@@ -27,7 +27,6 @@ from emr_consent.schemas import (
     OwnSharingsOut,
     PatientApprovalIn,
     PatientPreviewOut,
-    SharingOut,
     SharingsOut,
 )
 
@@ -76,8 +75,7 @@ async def list_sharings(
     """Sharings in which this hospital is owner (`outgoing`) or recipient (`incoming`)."""
     await services.positions.wait_for(min_block)
     page = await services.sharings.page(direction=direction, state=state, limit=limit, after=after)
-    found = [SharingOut.model_validate({name: row[name] for name in SharingOut.model_fields}) for row in page.rows]
-    return SharingsOut(sharings=found, as_of_block=page.as_of_block, next=page.next)
+    return sharings(page)
 
 
 @router.get("/emrs/{emr}/sharings/{msp}/preview", response_model=OwnerPreviewOut)

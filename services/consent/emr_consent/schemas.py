@@ -81,12 +81,23 @@ class SharingOut(Body):
     block: int
 
 
-class SharingsOut(BaseModel):
-    """One page. ``next`` is the cursor of the page after it, None at the end."""
+class ListedSharingOut(SharingOut):
+    is_parked: bool = Field(description="Whether this is the sharing as it was before something that waits")
 
-    sharings: list[SharingOut]
-    as_of_block: int | None = Field(description="Everything up to this block is in this answer")
+
+class SharingsOut(Body):
+    """One page. ``next`` is the cursor of the page after it, None at the end. While EMRs of the list's direction are
+    parked, ``isComplete`` is false: their sharings are not all here, or not as they are now.
+    """
+
+    sharings: list[ListedSharingOut]
+    as_of_block: int | None = Field(
+        alias="as_of_block", description="Everything up to this block is in this answer, but what waits of parked EMRs"
+    )
     next: str | None
+    is_complete: bool
+    parked_emrs: int = Field(description="How many EMRs that the list may be about wait for a correction")
+    parked_emr_ids: list[str] = Field(description="The first 20 of them")
 
 
 class NoteOutlineOut(Body):

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from emr_common import cursors
-from emr_common.parking import refuse_parked
+from emr_common.parking import Parked, has_other_owner, has_owner, parked_among
 from emr_common.positions import as_of_block
 from emr_model.ledger.sharing import SharingState
 from emr_readmodel.care import sharing
@@ -22,11 +22,14 @@ _STATE = sharing_state(sa.func.now()).label("state")
 
 @dataclass(frozen=True)
 class Page:
-    """``next`` is the cursor of the page after this one, None at the end."""
+    """``next`` is the cursor of the page after this one, None at the end. ``parked`` are EMRs of the list's direction:
+    their sharings are as they were before what waits, or not there.
+    """
 
     rows: Sequence[dict[str, Any]]
     as_of_block: int | None
     next: str | None
+    parked: Parked
 
 
 class SharingStore:
@@ -35,9 +38,7 @@ class SharingStore:
         self._msp_id = msp_id
 
     async def page(self, *, direction: str | None, state: SharingState | None, limit: int, after: str | None) -> Page:
-        """Sharings in the order of their keys. Raises Problem MALFORMED_REQUEST for a cursor that is none of ours,
-        INDEX_PARKED when the page may have to show one of a parked EMR.
-        """
+        """Sharings in the order of their keys. Raises Problem MALFORMED_REQUEST for a cursor that is none of ours."""
         query = sa.select(sharing, _STATE).where(self._in_direction(direction)).order_by(*_KEY).limit(limit + 1)
         if state is not None:
             query = query.where(_STATE.in_([state.value]))
@@ -47,16 +48,16 @@ class SharingStore:
             await connection.execution_options(isolation_level="REPEATABLE READ")
             block = await as_of_block(connection)
             rows = [dict(row) for row in (await connection.execute(query)).mappings()]
-            await refuse_parked(connection, self._may_show(direction, rows[:limit] if len(rows) > limit else [], after))
+            shown = [row["emr_id"] for row in rows[:limit]]
+            parked = await parked_among(connection, self._may_be_in_direction(direction), shown)
         more = len(rows) > limit
-        return Page(rows[:limit], block, _cursor(rows[limit - 1]) if more else None)
+        return Page(rows[:limit], block, _cursor(rows[limit - 1]) if more else None, parked)
 
-    def _may_show(self, direction: str | None, page: Sequence[dict[str, Any]], after: str | None) -> sa.Select[Any]:
-        """EMRs with sharings, of any state, in the range of a full ``page``, else after the cursor."""
-        query = sa.select(sharing.c.emr_id).where(self._in_direction(direction))
-        if after is not None:
-            query = query.where(sharing.c.emr_id >= cursors.position(after, _key)[0])
-        return query.where(sharing.c.emr_id <= page[-1]["emr_id"]) if page else query
+    def _may_be_in_direction(self, direction: str | None) -> sa.ColumnElement[bool]:
+        """Of an EMR: another hospital's may wait with a sharing that is not with this one."""
+        if direction is None:
+            return sa.true()
+        return has_owner(self._msp_id) if direction == "outgoing" else has_other_owner(self._msp_id)
 
     async def unsettled(self) -> list[tuple[str, str]]:
         """EMR and recipient of each own sharing that awaits its snapshot, or that has expired and not been ended."""

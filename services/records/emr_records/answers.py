@@ -118,8 +118,13 @@ def whole_emr(opened: OpenedEmr) -> Response:
 
 def hits(found: Hits) -> dict[str, Any]:
     """Schema ``SearchOut``."""
-    rows = [{to_camel(str(name)): value for name, value in row.items()} for row in found.rows]
-    return {"emrs": rows, "as_of_block": found.as_of_block, "next": found.next}
+    parked = found.parked
+    rows = [
+        {to_camel(str(name)): value for name, value in row.items()} | {"isParked": row["emr_id"] in parked.shown}
+        for row in found.rows
+    ]
+    waiting = {"isComplete": not parked.count, "parkedEmrs": parked.count, "parkedEmrIds": parked.emr_ids}
+    return {"emrs": rows, "as_of_block": found.as_of_block, "next": found.next, **waiting}
 
 
 def own_disclosure(view: DisclosureView) -> dict[str, Any]:

@@ -183,14 +183,21 @@ class HitOut(Body):
     life: Life
     version: int
     visits: int
+    is_parked: bool = Field(description="Whether this is the EMR as it was before something that waits; read it")
 
 
 class SearchOut(Body):
-    """``as_of_block``: everything up to this block is in this answer."""
+    """``as_of_block``: everything up to this block is in this answer, but what waits of parked EMRs. With any of them
+    ``isComplete`` is false: one may be missing here, or be here without fitting. ``GET /v1/emrs/{emr}`` reads the
+    ledger and knows no parking.
+    """
 
     emrs: list[HitOut]
     as_of_block: int | None = Field(alias="as_of_block")
     next: str | None
+    is_complete: bool
+    parked_emrs: int = Field(description="How many EMRs the search may be about wait for a correction")
+    parked_emr_ids: list[str] = Field(description="The first 20 of them")
 
 
 # imports of bundles

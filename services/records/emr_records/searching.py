@@ -16,12 +16,12 @@ from enum import Enum
 from typing import Any
 
 import sqlalchemy as sa
-from emr_common.parking import refuse_parked
+from emr_common.parking import Parked, has_owner, parked_among
 from emr_common.positions import as_of_block
 from emr_common.problems import Problem
 from emr_model.ledger.codes import Code
 from emr_model.ledger.values import Life
-from emr_readmodel.care import condition, emr, family_name_key, given_names_key, medication, note
+from emr_readmodel.care import condition, emr, family_name_key, given_names_key, medication, note, parked
 from emr_readmodel.columns import Timestamp
 from emr_readmodel.hospital import patient_identifier
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -52,11 +52,14 @@ class Order(Enum):
 
 @dataclass(frozen=True, repr=False)
 class Hits:
-    """``next`` is the cursor of the page after this one, None at the end."""
+    """``next`` is the cursor of the page after this one, None at the end. ``parked`` are EMRs that the search may be
+    about: their rows are as they were before what waits, or not there.
+    """
 
     rows: Sequence[dict[str, Any]]
     as_of_block: int | None
     next: str | None
+    parked: Parked
 
 
 class SearchStore:
@@ -66,29 +69,24 @@ class SearchStore:
 
     async def search(self, body: SearchIn, identifier_hmac: bytes | None = None) -> Hits:
         """``identifier_hmac`` stands for the body's identifier. Raises Problem MALFORMED_REQUEST for a cursor that is
-        none of ours, or another search's, and INDEX_PARKED when an EMR that the page may have to show is parked.
+        none of ours, or another search's.
         """
         query = statement(body, self._msp_id, identifier_hmac)
         async with self._engine.connect() as connection:
             await connection.execution_options(isolation_level="REPEATABLE READ")
             block = await as_of_block(connection)
             rows = [dict(row) for row in (await connection.execute(query)).mappings()]
-            await refuse_parked(connection, self._may_show(body, rows))
-        shown = [{name: row[name] for name in HIT_COLUMNS} for row in rows[: body.limit]]
+            shown = [{name: row[name] for name in HIT_COLUMNS} for row in rows[: body.limit]]
+            may_be_among = self._may_be_about(body, identifier_hmac)
+            parked_ones = await parked_among(connection, may_be_among, [row["emr_id"] for row in shown])
         more = len(rows) > body.limit
-        return Hits(shown, block, _cursor(Order.of(body), rows[body.limit - 1]) if more else None)
+        return Hits(shown, block, _cursor(Order.of(body), rows[body.limit - 1]) if more else None, parked_ones)
 
-    def _may_show(self, body: SearchIn, rows: Sequence[dict[str, Any]]) -> sa.Select[Any]:
-        """EMRs that fit the person sought, of the page's range of ids if it has one: a parked one's notes may say
-        anything.
-        """
-        query = sa.select(emr.c.emr_id).where(emr.c.owner_msp == self._msp_id, emr.c.life != Life.ERASED.value)
-        query = query.where(*about_the_person(body))
-        if (order := Order.of(body)) is not Order.EMR_ID:
-            return query
-        if body.after is not None:
-            query = query.where(emr.c.emr_id > _position(order, body.after)[0])
-        return query.where(emr.c.emr_id <= rows[-1]["emr_id"]) if len(rows) > body.limit else query
+    def _may_be_about(self, body: SearchIn, identifier_hmac: bytes | None) -> sa.ColumnElement[bool]:
+        """What waits may change anything of a parked EMR, its demographics too, but not whose identifier it is."""
+        is_alive = sa.or_(emr.c.emr_id.is_(None), emr.c.life != Life.ERASED.value)
+        is_among = sa.and_(has_owner(self._msp_id), is_alive)
+        return is_among if body.identifier is None else sa.and_(is_among, parked.c.subject == _known(identifier_hmac))
 
 
 def statement(body: SearchIn, msp_id: str, identifier_hmac: bytes | None = None) -> sa.Select[Any]:
@@ -98,14 +96,19 @@ def statement(body: SearchIn, msp_id: str, identifier_hmac: bytes | None = None)
     query = sa.select(*(emr.c[name] for name in HIT_COLUMNS), place.label("place")).select_from(source)
     query = query.where(emr.c.owner_msp == msp_id, emr.c.life != Life.ERASED.value, *_criteria(order, body))
     if body.identifier is not None:
-        known = sa.select(patient_identifier.c.emr_id).where(patient_identifier.c.identifier_hmac == identifier_hmac)
-        query = query.where(emr.c.emr_id == known.scalar_subquery())
+        query = query.where(emr.c.emr_id == _known(identifier_hmac))
     keys = (place, emr.c.emr_id) if order is not Order.EMR_ID else (place,)
     if body.after is not None:
         query = query.where(_follows(order, keys, _position(order, body.after)))
     if order is Order.LAST_VISIT:
         return query.order_by(*(key.desc() for key in keys)).limit(body.limit + 1)
     return query.order_by(*keys).limit(body.limit + 1)
+
+
+def _known(identifier_hmac: bytes | None) -> sa.ScalarSelect[str]:
+    """The EMR that admission made for an identifier, whatever the read model has of it."""
+    of_this = patient_identifier.c.identifier_hmac == identifier_hmac
+    return sa.select(patient_identifier.c.emr_id).where(of_this).scalar_subquery()
 
 
 def _source(order: Order, body: SearchIn) -> tuple[sa.FromClause, sa.ColumnElement[Any]]:

@@ -1,5 +1,6 @@
 """Searches over the read model, whose rows stand here as the projector writes them."""
 
+from collections.abc import AsyncIterator
 from datetime import date
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 from emr_model.clinical.identifiers import patient_identifier
 from emr_readmodel import hospital
-from emr_readmodel.care import condition, emr, note, position
+from emr_readmodel.care import condition, emr, note, parked, position
 from emr_readmodel.hospital import access_log
 from support import care_rows
 from support.contract_network import A, B, new_id
@@ -162,3 +163,54 @@ async def test_a_search_as_of_a_block_that_the_ledger_does_not_have_is_refused(
     a: RecordsHospital, physician: Person
 ) -> None:
     assert code(await search(a, physician, sex="female", minBlock=10**9)) == (400, "BLOCK_UNKNOWN")
+
+
+@pytest.fixture
+async def parked_emrs(a: RecordsHospital, rows: list[str]) -> AsyncIterator[list[str]]:
+    """The first EMR of A; B's; one whose creation waits, with an identifier; the erased one."""
+    unborn = new_id()
+    subjects = [rows[0], rows[4], unborn, rows[3]]
+    hmac = patient_identifier(IDENTIFIER_SYSTEM, "MRN-99").hmac(a.wired.identifier_key or b"")
+    async with a.engine.begin() as connection:
+        for subject in [*subjects, f"org:{A}"]:
+            waits = {"subject": subject, "event_id": "care/1/0/0", "code": "CONTENT_UNREADABLE"}
+            await connection.execute(sa.insert(parked).values(waits))
+        reserved = {"identifier_hmac": hmac, "patient_id": "q", "emr_id": unborn}
+        await connection.execute(sa.insert(hospital.patient_identifier).values(reserved))
+    yield subjects
+    async with a.engine.begin() as connection:
+        await connection.execute(sa.delete(parked))
+        of_unborn = hospital.patient_identifier.c.emr_id == unborn
+        await connection.execute(sa.delete(hospital.patient_identifier).where(of_unborn))
+
+
+@pytest.mark.parametrize("criteria", [{"familyName": "gar"}, {"familyName": "nobody"}, {"conditionCode": "38341003"}])
+async def test_a_search_says_which_parked_emrs_it_may_lack_and_which_hits_are_as_they_were(
+    a: RecordsHospital, physician: Person, rows: list[str], parked_emrs: list[str], criteria: dict[str, str]
+) -> None:
+    answer = (await search(a, physician, **criteria, limit=1)).json()
+    assert (answer["isComplete"], answer["parkedEmrs"]) == (False, 2)
+    assert answer["parkedEmrIds"] == sorted([parked_emrs[0], parked_emrs[2]])
+    assert [hit["isParked"] for hit in answer["emrs"]] == [hit["emrId"] == rows[0] for hit in answer["emrs"]]
+
+
+@pytest.mark.parametrize(("value", "found", "waits"), [("MRN-77", [1], None), ("MRN-78", [], None), ("MRN-99", [], 2)])
+async def test_a_search_by_identifier_lacks_something_only_if_that_very_emr_is_parked(
+    a: RecordsHospital,
+    physician: Person,
+    rows: list[str],
+    parked_emrs: list[str],
+    value: str,
+    found: list[int],
+    waits: int | None,
+) -> None:
+    answer = (await search(a, physician, identifier={"system": IDENTIFIER_SYSTEM, "value": value})).json()
+    assert [hit["emrId"] for hit in answer["emrs"]] == [rows[index] for index in found]
+    assert answer["isComplete"] is (waits is None)
+    assert answer["parkedEmrIds"] == ([] if waits is None else [parked_emrs[waits]])
+
+
+async def test_a_search_without_parked_emrs_is_complete(a: RecordsHospital, physician: Person, rows: list[str]) -> None:
+    answer = (await search(a, physician, familyName="gar")).json()
+    assert (answer["isComplete"], answer["parkedEmrs"], answer["parkedEmrIds"]) == (True, 0, [])
+    assert {hit["isParked"] for hit in answer["emrs"]} == {False}

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from emr_common.parking import refuse_parked
-from emr_common.problems import Problem
+from emr_common.parking import has_other_owner, has_owner, parked_among
 from emr_common.sealing import ContentKey, WrappingKey
 from emr_indexer.jobs.replay import Replay
 from emr_indexer.jobs.runner import JobFailed
@@ -163,14 +162,22 @@ async def test_any_delivery_while_parked_gives_the_same_rows_after_a_replay(hosp
     assert await actual(hospital_a.database) == await hospital_a.reference()
 
 
-async def test_an_answer_that_may_show_a_parked_emr_is_refused(hospital_a: Hospital) -> None:
+async def test_an_answer_knows_which_parked_emrs_it_may_be_about(hospital_a: Hospital) -> None:
     patient, _ = await _parked_at_note_2(hospital_a)
+    never_created = "f" * 32
+    hospital_a.writer.cut(hospital_a.writer.transaction([(keys.emr(never_created), b'{"owner":"HospitalA"}')]))
+    hospital_a.writer.cut(hospital_a.writer.transaction([(keys.organization("HospitalA"), b"{}")]))
     await hospital_a.project()
-    emr_ids = sa.select(care.emr.c.emr_id)
+    assert len(await rows(hospital_a.database, care.parked)) == 3
     async with hospital_a.database.connect() as connection:
-        await refuse_parked(connection, emr_ids.where(care.emr.c.emr_id != patient.emr_id))
-        with pytest.raises(Problem, match="INDEX_PARKED"):
-            await refuse_parked(connection, emr_ids)
+        own = await parked_among(connection, has_owner("HospitalA"), [patient.emr_id])
+        others = await parked_among(connection, has_other_owner("HospitalA"))
+        none = await parked_among(connection, care.parked.c.subject == "0" * 32)
+    assert own.emr_ids == tuple(sorted([patient.emr_id, never_created]))
+    assert own.count == 2
+    assert own.shown == {patient.emr_id}
+    assert (others.count, others.emr_ids) == (1, (never_created,))
+    assert not none.count
 
 
 async def test_an_erasure_takes_the_content_of_a_parked_emr_at_once(hospital_a: Hospital) -> None:

@@ -103,7 +103,6 @@ class Code(Enum):
     ISSUER_UNAVAILABLE = (503, "The token issuer's keys cannot be fetched")
     DATABASE_UNAVAILABLE = (503, "The database cannot be reached")
     INDEX_BEHIND = (503, "The read model has not reached the block in time")
-    INDEX_PARKED = (503, "A record that the answer would show waits for a correction of the read model")
     OVERLOADED = (503, "Too much work at once")
     INTERNAL_ERROR = (500, "Something failed here")
 
