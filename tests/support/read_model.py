@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
-from emr_common.sealing import WrappingKey
+from emr_common.sealing import ContentKey, WrappingKey
 from emr_indexer.projector.contents import Pseudonyms
 from emr_indexer.projector.projector import Projector, Record
 from emr_indexer.relay.facts import BlockReader
@@ -79,6 +79,24 @@ async def keep_key(database: AsyncEngine, wrapping: WrappingKey, patient: Patien
     async with database.begin() as connection:
         wrapped = wrapping.wrap(patient.key, patient.emr_id)
         await connection.execute(sa.insert(hospital.emr_key).values(emr_id=patient.emr_id, wrapped_keyset=wrapped))
+
+
+async def lose_key(hospital_a: Hospital, patient: Patient) -> bytes:
+    """Another key stands in the table, as after a wrong restore: notes that come now park the EMR. Returns the right
+    one, wrapped.
+    """
+    table = hospital.emr_key
+    async with hospital_a.database.begin() as connection:
+        of_patient = table.c.emr_id == patient.emr_id
+        right: bytes = (await connection.scalars(sa.select(table.c.wrapped_keyset).where(of_patient))).one()
+    await give_key(hospital_a, patient, hospital_a.wrapping.wrap(ContentKey.generate(), patient.emr_id))
+    return right
+
+
+async def give_key(hospital_a: Hospital, patient: Patient, wrapped: bytes) -> None:
+    async with hospital_a.database.begin() as connection:
+        update = sa.update(hospital.emr_key).where(hospital.emr_key.c.emr_id == patient.emr_id)
+        await connection.execute(update.values(wrapped_keyset=wrapped))
 
 
 async def rows(database: AsyncEngine, table: sa.Table) -> list[dict[str, Any]]:

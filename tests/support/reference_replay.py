@@ -326,8 +326,8 @@ async def actual(database: AsyncEngine) -> dict[str, str]:
     return digests(found)
 
 
-UNTOLD = {"note": ("words",)}
-"""Columns that serve searches only and follow from others."""
+UNTOLD = {"note": ("words",), "sharing": ("late_block",), "disclosure": ("late_block",)}
+"""Columns that serve searches only and follow from others, or tell of how rows came about and not of the ledger."""
 
 
 async def content_keys(database: AsyncEngine, wrapping: WrappingKey) -> dict[str, ContentKey]:

@@ -14,6 +14,12 @@ generation = sa.Table(
     metadata,
     key("id", sa.Text(), "Part of the name of the projector's consumer group"),
     required("created_at", Timestamp, "When the schema was made", default="now()"),
+    required(
+        "reached",
+        sa.BigInteger(),
+        "Block up to which partitions were when their number changed and positions began anew; -1: never",
+        default="-1",
+    ),
     schema=SCHEMA,
     comment="One row: which filling of the schema this is. A new one is read into from the topics' start",
 )
@@ -162,6 +168,17 @@ pseudonym = sa.Table(
     comment="By what analysts may tell patients apart within a year and not beyond; deleted at erasure",
 )
 
+
+def _late_block() -> sa.Column[int]:
+    told = "Block with which streams and webhooks tell it, when they may have passed its own; else null"
+    return optional("late_block", sa.BigInteger(), told)
+
+
+def told_block(table: sa.Table) -> sa.ColumnElement[int]:
+    """Of a sharing or disclosure: when streams and webhooks that stand before this block reach it, they tell it."""
+    return sa.func.coalesce(table.c.late_block, table.c.block)
+
+
 sharing = sa.Table(
     "sharing",
     metadata,
@@ -192,12 +209,14 @@ sharing = sa.Table(
     optional("ending", Json, "The ledger's end~ value that ended this number"),
     required("transaction_id", sa.Text(), "The transaction that changed it last"),
     required("block", sa.BigInteger(), "Its block"),
+    _late_block(),
     schema=SCHEMA,
     comment="Sharings in which this hospital is owner or recipient; the state follows from row and time",
 )
 sa.Index("sharing_owner_msp_idx", sharing.c.owner_msp, sharing.c.emr_id)
 sa.Index("sharing_recipient_msp_idx", sharing.c.recipient_msp, sharing.c.emr_id)
 sa.Index("sharing_patient_id_idx", sharing.c.patient_id)
+sa.Index("sharing_told_idx", told_block(sharing))
 
 ending = sa.Table(
     "ending",
@@ -224,10 +243,12 @@ disclosure = sa.Table(
     required("purpose", sa.Text(), "HL7 PurposeOfUse code"),
     required("at", Timestamp, "The transaction's time"),
     required("block", sa.BigInteger(), "Its block"),
+    _late_block(),
     schema=SCHEMA,
     comment="Reads of shared snapshots in which this hospital is owner or recipient",
 )
 sa.Index("disclosure_at_idx", disclosure.c.at)
+sa.Index("disclosure_told_idx", told_block(disclosure))
 
 dead_letter = sa.Table(
     "dead_letter",
@@ -255,7 +276,7 @@ parked = sa.Table(
     required("code", sa.Text(), "Why: a stable code, also in dead_letter"),
     required("since", Timestamp, "When the first of its events was parked", default="now()"),
     schema=SCHEMA,
-    comment="What waits for a correction: its rows stand as they were before event_id, and are not to be shown",
+    comment="What waits for a correction: its rows stand as they were before event_id, and answers say so",
 )
 
 parked_event = sa.Table(

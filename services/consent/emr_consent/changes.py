@@ -1,8 +1,9 @@
 """What has changed between hospitals, in the order of blocks: the source of server-sent events and webhooks.
 
 A change is a row of the read model as it stands now, told when a block touched it. It is taken only up to
-`as_of_block`, so that nothing of an earlier block can come later. Two changes of one sharing may be told as one; the
-last one never goes missing.
+`as_of_block`; what comes into the read model late (a replay, a rebuild) stands at the block after the last one that
+anybody can have been told, so that nothing comes before where somebody stands. Two changes of one sharing may be told
+as one; the last one never goes missing.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sqlalchemy as sa
 from emr_common.positions import as_of_block
 from emr_common.wallet import Caller
 from emr_model.ledger.functions import Role
-from emr_readmodel.care import disclosure, sharing
+from emr_readmodel.care import disclosure, sharing, told_block
 from emr_readmodel.sharing import sharing_state
 from pydantic.alias_generators import to_camel
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -48,11 +49,14 @@ _SOURCES: dict[Kind, tuple[sa.Table, list[sa.ColumnElement[Any]]]] = {
     "disclosure": (disclosure, _DISCLOSURE),
 }
 MOST_ROWS = 1000
+_TOLD = "told_block"
 
 
 @dataclass(frozen=True)
 class Change:
-    """`data` has ids, versions, codes and moments: no content."""
+    """`block` is where it stands among the others, `data["block"]` its own. `data` has ids, versions, codes and
+    moments: no content.
+    """
 
     block: int
     kind: Kind
@@ -103,24 +107,26 @@ class ChangeStore:
             for kind in _SOURCES:
                 up_to = await _last_whole_block(connection, kind, since, up_to, emr_id)
             found = [change for kind in _SOURCES for change in await _changes(connection, kind, since, up_to, emr_id)]
-        return Changes(since, up_to, tuple(sorted(found, key=lambda change: change.block)))
+        return Changes(since, up_to, tuple(sorted(found, key=lambda change: (change.block, change.data["block"]))))
 
 
 async def _last_whole_block(connection: AsyncConnection, kind: Kind, block: int, up_to: int, emr_id: str | None) -> int:
     """The block before the one that holds the row at MOST_ROWS; `up_to` when there are fewer."""
     query = _query(kind, block, up_to, emr_id).offset(MOST_ROWS).limit(1)
     too_many = (await connection.execute(query)).mappings().one_or_none()
-    return up_to if too_many is None else max(too_many["block"] - 1, block + 1)
+    return up_to if too_many is None else max(too_many[_TOLD] - 1, block + 1)
 
 
 async def _changes(connection: AsyncConnection, kind: Kind, block: int, up_to: int, emr_id: str | None) -> list[Change]:
     rows = (await connection.execute(_query(kind, block, up_to, emr_id))).mappings()
-    return [Change(row["block"], kind, row["emr_id"], dict(row)) for row in rows]
+    found = [dict(row) for row in rows]
+    return [Change(row.pop(_TOLD), kind, row["emr_id"], row) for row in found]
 
 
 def _query(kind: Kind, block: int, up_to: int, emr_id: str | None) -> sa.Select[Any]:
     table, columns = _SOURCES[kind]
-    query = sa.select(*columns).where(table.c.block > block, table.c.block <= up_to).order_by(table.c.block)
+    told = told_block(table)
+    query = sa.select(*columns, told.label(_TOLD)).where(told > block, told <= up_to).order_by(told, table.c.block)
     return query if emr_id is None else query.where(table.c.emr_id == emr_id)
 
 

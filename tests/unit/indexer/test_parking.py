@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from emr_common.parking import has_other_owner, has_owner, parked_among
-from emr_common.sealing import ContentKey, WrappingKey
+from emr_common.sealing import WrappingKey
 from emr_indexer.jobs.replay import Replay
 from emr_indexer.jobs.runner import JobFailed
 from emr_indexer.jobs.store import Job, JobKind
@@ -24,7 +24,7 @@ from emr_model.ledger.values import Event, Life
 from emr_readmodel import care, hospital
 from sqlalchemy.ext.asyncio import AsyncEngine
 from support.ledger_writer import Patient, seal, visit_note
-from support.read_model import Hospital, query, row, rows
+from support.read_model import Hospital, give_key, lose_key, query, row, rows
 from support.reference_replay import actual
 
 
@@ -34,23 +34,6 @@ async def hospital_a(database: AsyncEngine, wrapping: WrappingKey) -> Hospital:
     return Hospital(database, wrapping)
 
 
-async def _lose_key(hospital_a: Hospital, patient: Patient) -> bytes:
-    """Another key stands in the table, as after a wrong restore. Returns the right one, wrapped."""
-    table = hospital.emr_key
-    wrong = hospital_a.wrapping.wrap(ContentKey.generate(), patient.emr_id)
-    async with hospital_a.database.begin() as connection:
-        of_patient = table.c.emr_id == patient.emr_id
-        right: bytes = (await connection.scalars(sa.select(table.c.wrapped_keyset).where(of_patient))).one()
-        await connection.execute(sa.update(table).where(of_patient).values(wrapped_keyset=wrong))
-    return right
-
-
-async def _give_key(hospital_a: Hospital, patient: Patient, wrapped: bytes) -> None:
-    async with hospital_a.database.begin() as connection:
-        update = sa.update(hospital.emr_key).where(hospital.emr_key.c.emr_id == patient.emr_id)
-        await connection.execute(update.values(wrapped_keyset=wrapped))
-
-
 async def _parked_at_note_2(hospital_a: Hospital) -> tuple[Patient, bytes]:
     """Two patients; one's key is lost after the first note, and more notes follow for both."""
     writer = hospital_a.writer
@@ -58,7 +41,7 @@ async def _parked_at_note_2(hospital_a: Hospital) -> tuple[Patient, bytes]:
     other, other_creation = await hospital_a.admit()
     writer.cut(creation, other_creation, writer.add_note(patient, visit_note()))
     await hospital_a.project()
-    wrapped = await _lose_key(hospital_a, patient)
+    wrapped = await lose_key(hospital_a, patient)
     for _ in range(3):
         writer.cut(writer.add_note(patient, visit_note()), writer.add_note(other, visit_note()))
     return patient, wrapped
@@ -96,7 +79,7 @@ async def test_the_emr_waits_and_everyone_else_goes_on(hospital_a: Hospital) -> 
 async def test_what_waits_is_applied_in_order_once_it_can_be(hospital_a: Hospital) -> None:
     patient, wrapped = await _parked_at_note_2(hospital_a)
     await hospital_a.project()
-    await _give_key(hospital_a, patient, wrapped)
+    await give_key(hospital_a, patient, wrapped)
     replayed = await hospital_a.projector.replay(patient.emr_id)
     assert (replayed.events, replayed.parked) == (5, False)
     assert await rows(hospital_a.database, care.parked) == await rows(hospital_a.database, care.parked_event) == []
@@ -120,7 +103,7 @@ async def test_a_replay_stops_at_the_next_event_that_cannot_be_projected(
 ) -> None:
     patient, wrapped = await _parked_at_note_2(hospital_a)
     await hospital_a.project()
-    await _give_key(hospital_a, patient, wrapped)
+    await give_key(hospital_a, patient, wrapped)
     real = row_builders.note
 
     def fails(event: Any, *rest: Any) -> Any:
@@ -141,7 +124,7 @@ async def test_a_replay_stops_at_the_next_event_that_cannot_be_projected(
 async def test_a_projector_that_starts_tries_what_is_parked(hospital_a: Hospital) -> None:
     patient, wrapped = await _parked_at_note_2(hospital_a)
     await hospital_a.project()
-    await _give_key(hospital_a, patient, wrapped)
+    await give_key(hospital_a, patient, wrapped)
     await hospital_a.new_projector().replay_all()
     assert await actual(hospital_a.database) == await hospital_a.reference()
 
@@ -157,7 +140,7 @@ async def test_any_delivery_while_parked_gives_the_same_rows_after_a_replay(hosp
         await hospital_a.projector.project(records if block < 3 else records[start:])
         if chance.random() < 0.5:
             await hospital_a.projector.replay(patient.emr_id)
-    await _give_key(hospital_a, patient, wrapped)
+    await give_key(hospital_a, patient, wrapped)
     await hospital_a.projector.replay(patient.emr_id)
     assert await actual(hospital_a.database) == await hospital_a.reference()
 
@@ -310,7 +293,7 @@ async def _told(_: Any) -> None: ...
 async def test_a_replay_is_asked_for_by_any_event_that_waits(hospital_a: Hospital) -> None:
     patient, wrapped = await _parked_at_note_2(hospital_a)
     await hospital_a.project()
-    await _give_key(hospital_a, patient, wrapped)
+    await give_key(hospital_a, patient, wrapped)
     replay = Replay(hospital_a.database, hospital_a.projector)
     assert await replay.do(_job("care/1/0/1"), _told) == {"events": 5, "parked": False}
     with pytest.raises(JobFailed, match="NOTHING_WAITS"):

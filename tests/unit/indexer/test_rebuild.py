@@ -3,68 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from emr_common.sealing import WrappingKey
-from emr_indexer.jobs.rebuild import Rebuild
-from emr_indexer.jobs.shadow import Source
-from emr_indexer.jobs.store import Job, JobKind
-from emr_indexer.jobs.verification import Verification
 from emr_indexer.projector import store
-from emr_indexer.projector.contents import Pseudonyms
-from emr_indexer.projector.projector import Projector, Record
-from emr_indexer.relay.facts import BlockReader
+from emr_indexer.projector.projector import Record
 from emr_model.ledger.events import PARTITIONS
 from emr_model.ledger.values import Event, Life
 from emr_readmodel import care, engine
 from emr_readmodel.roles import provision
-from hlf.blocks import Block, Checkpoint
 from sqlalchemy.ext.asyncio import AsyncEngine
-from support.ledger_writer import CHANNEL, NAMESPACE, LedgerWriter, Patient, visit_note
+from support.ledger_writer import Patient, visit_note
 from support.postgres import PostgresServer
-from support.read_model import PSEUDONYM_KEY, Hospital, query, rows
+from support.read_model import Hospital, query, rows
+from support.rebuilding import rebuild, verify
 from support.reference_replay import actual
-
-
-class Blocks:
-    """The writer's, as a peer gives them."""
-
-    def __init__(self, writer: LedgerWriter) -> None:
-        self._writer = writer
-
-    async def up_to(self, last: int, after: Checkpoint | None = None) -> AsyncIterator[Block]:
-        start = 0 if after is None else after.block_number + 1
-        for number in range(start, last + 1):
-            await asyncio.sleep(0)
-            yield self._writer.blocks[number]
-
-    async def last(self) -> int:
-        return len(self._writer.blocks) - 1
-
-
-def source(hospital: Hospital) -> Source:
-    def projector(on: AsyncEngine, partitions: int, locks: int) -> Projector:
-        return Projector(on, hospital.msp_id, hospital.wrapping, Pseudonyms(PSEUDONYM_KEY), partitions, locks)
-
-    return Source(Blocks(hospital.writer), BlockReader(CHANNEL, NAMESPACE, hospital.msp_id), projector)
-
-
-def _job(kind: JobKind) -> Job:
-    return Job("j", kind, {}, "running", None, None, None, None, None, None)  # type: ignore[arg-type]
-
-
-async def _told(_: Any) -> None: ...
-
-
-async def rebuild(hospital: Hospital) -> Any:
-    return await Rebuild(hospital.database, source(hospital), PARTITIONS).do(_job(JobKind.REBUILD), _told)
-
-
-async def verify(hospital: Hospital) -> Any:
-    return await Verification(hospital.database, source(hospital)).do(_job(JobKind.VERIFICATION), _told)
 
 
 @pytest.fixture

@@ -112,12 +112,12 @@ def id_of(change: Change) -> str:
     """The same whenever a change is told again, by whichever instance, to whichever webhook."""
     data = change.data
     names = ("emr_id", "recipient_msp", "number", "transaction_id")
-    parts = [change.kind, change.block, *(data[name] for name in names)]
+    parts = [change.kind, data["block"], *(data[name] for name in names)]
     return hashlib.sha256(orjson.dumps(parts)).hexdigest()[:32]
 
 
 def body_of(change: Change) -> bytes:
-    document = {"type": change.kind, "block": change.block, "data": orjson.Fragment(change.json)}
+    document = {"type": change.kind, "block": change.data["block"], "data": orjson.Fragment(change.json)}
     return orjson.dumps(document)
 
 

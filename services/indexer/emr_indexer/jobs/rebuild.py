@@ -74,6 +74,7 @@ class Rebuild:
         await shadow.fill(max(shadow.block, -1 if reached is None else reached), told)
         given_up = await _records_given_up(connection)
         await self._spread_position(shadow, given_up)
+        await _tell_what_is_new(connection)
         await connection.execute(sa.select(sa.func.hospital.swap_shadow()))
 
     async def _spread_position(self, shadow: Shadow, given_up: list[dict[str, Any]]) -> None:
@@ -88,6 +89,23 @@ class Rebuild:
             await connection.execute(sa.insert(care.position), rows)
             if given_up:
                 await connection.execute(insert(care.dead_letter).on_conflict_do_nothing(), given_up)
+
+
+async def _tell_what_is_new(connection: AsyncConnection) -> None:
+    """Streams and webhooks that have passed a block hear what they may not have: what is otherwise than before, or was
+    to be told late.
+    """
+    passed = await store.passed_block(connection)
+    for old in (care.sharing, care.disclosure):
+        new = old.to_metadata(sa.MetaData(), schema=REBUILD)
+        names = [column.name for column in old.c if column.name != "late_block"]
+        is_as_before = sa.tuple_(*(new.c[name] for name in names)).is_not_distinct_from(
+            sa.tuple_(*(old.c[name] for name in names))
+        )
+        is_same = sa.and_(*(new.c[column.name] == column for column in old.primary_key), is_as_before)
+        await connection.execute(sa.update(new).where(is_same).values(late_block=old.c.late_block))
+        is_new = sa.and_(new.c.block <= passed, ~sa.exists().where(is_same))
+        await connection.execute(sa.update(new).where(is_new).values(late_block=passed + 1))
 
 
 async def _records_given_up(connection: AsyncConnection) -> list[dict[str, Any]]:

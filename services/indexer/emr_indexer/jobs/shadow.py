@@ -66,10 +66,11 @@ class Shadow:
     async def make(self) -> None:
         """Empty; what an earlier attempt left behind is dropped."""
         async with self._engine.begin() as connection:
-            generation = (await connection.scalars(sa.select(care.generation.c.id))).one()
+            query = sa.select(care.generation.c.id, care.generation.c.reached)
+            generation = (await connection.execute(query)).mappings().one()
             await connection.execute(sa.select(sa.func.hospital.make_shadow(self._name)))
         async with self.engine.begin() as connection:
-            await connection.execute(sa.insert(care.generation).values(id=generation))
+            await connection.execute(sa.insert(care.generation).values(dict(generation)))
         await store.prepare(self.engine, 1)
 
     async def drop(self) -> None:

@@ -113,7 +113,7 @@ async def _compare_table(
     connection: AsyncConnection, table: sa.Table, subjects: Collection[str] | None, comparison: Comparison
 ) -> None:
     keys = [column.name for column in table.primary_key]
-    compared = ", ".join(f'"{column.name}"' for column in table.columns)
+    compared = ", ".join(f'"{column.name}"' for column in table.columns if column.name != "late_block")
     key = ", ".join(f'\'{name}\', coalesce(to_jsonb(a."{name}"), to_jsonb(b."{name}"))' for name in keys)
     subject = f"coalesce({_subject(table, 'a')}, {_subject(table, 'b')})"
     among = f"""not ({subject} = any(:moving)) and (cast(:subjects as text[]) is null or {subject} = any(:subjects))"""

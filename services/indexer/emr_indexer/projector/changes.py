@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -51,6 +51,7 @@ class Ended:
     value: dict[str, Any]
     transaction_id: str
     block: int
+    late_block: int | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,16 @@ class Changes:
     waiting: dict[str, LedgerEvent] = field(default_factory=dict)
     positions: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     marks: dict[int, BlockMark] = field(default_factory=dict)
+
+    def come_late(self, passed: int) -> None:
+        """Streams and webhooks may have passed block ``passed``: what is of it or before is told with the next one."""
+
+        def late(row: Row) -> Row:
+            return {**row, "late_block": passed + 1} if row["block"] <= passed else row
+
+        self.sharings = {key: late(row) for key, row in self.sharings.items()}
+        self.disclosures = {key: late(row) for key, row in self.disclosures.items()}
+        self.ended = [replace(one, late_block=passed + 1) if one.block <= passed else one for one in self.ended]
 
     def erase(self, emr_id: str) -> None:
         """Drops what this batch would have written of the EMR's content, and asks for the rest to be deleted."""

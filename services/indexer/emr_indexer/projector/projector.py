@@ -146,14 +146,16 @@ class Projector:
         """One committed transaction; also says whether there is more to try."""
 
         async def transact() -> tuple[Replayed, bool]:
+            partition = partition_of(subject, self._partitions)
             async with self._engine.begin() as connection:
-                await store.lock_partitions(connection, [partition_of(subject, self._partitions)], self._locks)
-                return await self._replay_in(connection, subject, limit, fail_with)
+                await store.lock_partitions(connection, [partition], self._locks)
+                passed = await store.passed_block(connection, partition)
+                return await self._replay_in(connection, subject, limit, fail_with, passed)
 
         return await persistently(transact)
 
     async def _replay_in(
-        self, connection: AsyncConnection, subject: str, limit: int, fail_with: Refusal | None
+        self, connection: AsyncConnection, subject: str, limit: int, fail_with: Refusal | None, passed: int
     ) -> tuple[Replayed, bool]:
         events = await store.waiting(connection, subject, limit)
         changes = Changes()
@@ -168,6 +170,7 @@ class Projector:
                 continue
             break
         self._keys.forget(changes.erased)
+        changes.come_late(passed)
         await store.write(connection, changes)
         is_free = await store.release(connection, subject, done)
         return Replayed(len(done), parked=not is_free), not is_free and subject not in projection.state.parked

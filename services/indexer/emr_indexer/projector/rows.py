@@ -112,6 +112,7 @@ def sharing(event: LedgerEvent, fact: Access, emr_row: Mapping[str, Any]) -> Row
         "snapshot_key_id": snapshot.recipient_key_id if snapshot else None,
         "access": fact.to_json().decode(),
         **written_by(event),
+        "late_block": None,
     }
 
 
@@ -147,4 +148,5 @@ def disclosure(event: LedgerEvent, fact: Disclosure, emr_row: Mapping[str, Any])
         "purpose": fact.purpose.value,
         "at": fact.at,
         "block": event.block,
+        "late_block": None,
     }

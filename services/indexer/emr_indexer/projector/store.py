@@ -35,6 +35,9 @@ async def prepare(engine: AsyncEngine, partitions: int = PARTITIONS) -> str:
         await lock_partitions(connection, range(partitions))
         known = set(await connection.scalars(sa.select(care.position.c.partition)))
         if known != set(range(partitions)):
+            reached = sa.select(sa.func.max(care.position.c.block)).scalar_subquery()
+            greatest = sa.func.greatest(care.generation.c.reached, reached)
+            await connection.execute(sa.update(care.generation).values(reached=greatest))
             await connection.execute(sa.delete(care.position))
             rows = [{"partition": partition, "block": -1} for partition in range(partitions)]
             await connection.execute(insert(care.position), rows)
@@ -92,6 +95,16 @@ async def waiting(connection: AsyncConnection, subject: str, limit: int) -> list
     query = sa.select(table.message).where(table.subject == subject).order_by(table.block, table.tx, table.write)
     found = [decode(message) for message in await connection.scalars(query.limit(limit))]
     return [event for event in found if isinstance(event, LedgerEvent)]
+
+
+async def passed_block(connection: AsyncConnection, partition: int | None = None) -> int:
+    """No reader of events is further, nor will be before the partition's lock is given back, or those of all."""
+    here = sa.select(sa.func.min(care.position.c.block))
+    if partition is not None:
+        here = here.where(care.position.c.partition == partition)
+    query = sa.select(sa.func.greatest(care.generation.c.reached, here.scalar_subquery()))
+    found: int = (await connection.scalars(query)).one()
+    return found
 
 
 async def release(connection: AsyncConnection, subject: str, events: Sequence[LedgerEvent]) -> bool:
@@ -197,6 +210,7 @@ async def _end_sharings(connection: AsyncConnection, endings: Sequence[Ended]) -
                 ending=each.value,
                 transaction_id=each.transaction_id,
                 block=each.block,
+                late_block=each.late_block,
             )
         )
         await connection.execute(statement)
