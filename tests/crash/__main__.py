@@ -1,7 +1,7 @@
 """`python -m crash [devnet|indexer|services|system]`, with `tests` on the path: CRASH_ROUNDS rounds of each, or of one;
 200 without it, of the services 100, of the whole system 40.
 
-CRASH_SEED is the seed (random without it).
+CRASH_SEED is the seed (random without it). CRASH_LEDGER=fabric runs `services` on official peers (FABRIC_BIN).
 """
 
 import asyncio

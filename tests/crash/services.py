@@ -8,6 +8,7 @@ is nothing on the ledger, or among A's rows, for which no key stands.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import secrets
 from collections import Counter
@@ -19,6 +20,7 @@ from typing import Any
 
 from emr_deploy.callers import Answer, Unreachable
 from emr_model.ledger.functions import Function
+from emr_network.topology import Ledger
 from support.ledger_access import LedgerAccess, ledger_access
 from support.sharing_steps import Cast, Steps, enrol_cast
 from support.stack import Actor, Stack, running_stack
@@ -249,5 +251,6 @@ async def crashing_services(stack: Stack, seed: int) -> AsyncIterator[ServiceRou
 @asynccontextmanager
 async def crashing_hospitals(folder: Path, seed: int) -> AsyncIterator[ServiceRounds]:
     async with AsyncExitStack() as stack:
-        running = await stack.enter_async_context(running_stack(folder))
+        ledger: Ledger = "fabric" if os.environ.get("CRASH_LEDGER") == "fabric" else "devnet"
+        running = await stack.enter_async_context(running_stack(folder, ledger))
         yield await stack.enter_async_context(crashing_services(running, seed))
