@@ -53,7 +53,8 @@ class Output:
             return
         table = Table(title=title or None, title_justify="left", title_style="bold")
         for name in rows[0]:
-            table.add_column(name, justify="right" if isinstance(rows[0][name], int) else "left")
+            is_number = isinstance(rows[0][name], int)
+            table.add_column(name, justify="right" if is_number else "left", overflow="fold")  # nothing is cut
         for row in rows:
             table.add_row(*("" if value is None else str(value) for value in row.values()))
         self._console.print(table)

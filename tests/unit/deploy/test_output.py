@@ -1,0 +1,15 @@
+"""What commands print for people."""
+
+from __future__ import annotations
+
+import pytest
+from emr_deploy.output import Output
+
+
+def test_a_table_in_a_narrow_terminal_cuts_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    Output(as_json=False).table([{"hospital": "HospitalA", "endpoint": "peer0.a.care.example:7051"}])
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    assert "".join(row[1] for row in cells if row) == "peer0.a.care.example:7051"
