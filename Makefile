@@ -8,7 +8,7 @@ PACKAGES := libs/hlf libs/model libs/readmodel libs/common chaincode network net
             services/registration services/records services/consent services/indexer deploy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format test demo up down status bench bench-reads conformance fuzz crash joining network-kills dictionary api-fuzz lock clean
+.PHONY: help setup lint format test demo up down status bench bench-reads conformance fuzz crash joining failover network-kills dictionary api-fuzz lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -60,6 +60,9 @@ crash: setup  ## CRASH_ROUNDS (200, 100, 40) of kill -9 under load, of devnet, i
 
 joining: setup  ## a hospital joins the whole running system under load; PYTEST_ARGS="--ledger fabric"
 	JOINING=1 $(BIN)/pytest -s tests/joining $(PYTEST_ARGS)
+
+failover: setup  ## two official peers a hospital, each killed and hung under load, on the whole system (FABRIC_BIN)
+	FAILOVER=1 $(BIN)/pytest -s tests/failover $(PYTEST_ARGS)
 
 network-kills: setup  ## `emr network up|add-org|upgrade-chaincode|remove-org` killed after every step, on both ledgers
 	KILL_EVERY_STEP=1 $(BIN)/pytest -s tests/integration/network tests/conformance/test_killed_administration.py $(PYTEST_ARGS)

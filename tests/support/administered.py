@@ -9,17 +9,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
-import yaml
 from emr_deploy.administrators import enter_administrators
 from emr_deploy.callers import Callers
 from emr_deploy.postgres import Postgres
 from emr_deploy.process import Process, Stage
 from emr_deploy.readiness import Readiness
 from emr_deploy.system import System
-from emr_network.home import TOPOLOGY, Home
-from emr_network.topology import load
+from emr_network.home import Home
 from support.otlp import OtlpReceiver
 from support.stack import Stack
+from support.topologies import fabric_topology
 from support.webhook_receiver import Receiver
 
 SERVICES = ("registration", "records")
@@ -49,7 +48,8 @@ async def administered(
 ) -> AsyncIterator[Administered]:
     """`peers` are those of each hospital. Raises ProgramsMissing."""
     system = System(Home(root))
-    system.prepare(free_ports=True, topology=_topology(root, hospitals, orderers, peers), ledger="fabric")
+    topology = fabric_topology(root, hospitals=hospitals, orderers=orderers, peers=peers)
+    system.prepare(free_ports=True, topology=topology, ledger="fabric")
     try:
         await _start(system)
         async with Callers(system.home, system.ports) as callers:
@@ -75,21 +75,3 @@ async def _start(system: System) -> None:
 async def _launch(system: System, readiness: Readiness, processes: list[Process]) -> None:
     await asyncio.to_thread(system.supervisor.launch, [one.name for one in processes])
     await readiness.wait(processes, lambda _: None)
-
-
-def _topology(root: Path, hospitals: int, orderers: int, peers: int) -> Path:
-    content = load(TOPOLOGY).model_dump(mode="json", by_alias=True)
-    content["ledger"] = "fabric"
-    content["orderer"]["nodes"] = orderers
-    for organization in content["organizations"]:
-        organization["peers"] = peers
-    first = content["organizations"][0]
-    for number in range(2, hospitals):
-        letter = "abcdef"[number]
-        ports = {name: port + 1000 * number for name, port in first["ports"].items()}
-        named = {"name": letter, "mspId": f"Hospital{letter.upper()}", "title": f"Hospital {letter.upper()}"}
-        content["organizations"].append({**first, **named, "domain": f"{letter}.care.example", "ports": ports})
-    root.mkdir(parents=True, exist_ok=True)
-    path = root / "wanted.yaml"
-    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    return path

@@ -33,7 +33,7 @@ from emr_deploy.status import as_of
 from emr_deploy.system import System
 from emr_network.devnet import DevnetControl
 from emr_network.enrolment import ADMIN
-from emr_network.home import Home
+from emr_network.home import TOPOLOGY, Home
 from emr_network.organizations import settle
 from emr_network.topology import Ledger, Organization
 from hlf.identity import SigningIdentity
@@ -339,11 +339,13 @@ class Stack:
 
 
 @asynccontextmanager
-async def running_stack(root: Path, ledger: Ledger = "devnet", *, is_traced: bool = True) -> AsyncIterator[Stack]:
+async def running_stack(
+    root: Path, ledger: Ledger = "devnet", *, topology: Path = TOPOLOGY, is_traced: bool = True
+) -> AsyncIterator[Stack]:
     """A new system in `root`, taken down at the end; its logs stay. Raises ProgramsMissing."""
     lines: list[str] = []
     system = System(Home(root), lines.append)
-    system.prepare(free_ports=True, ledger=ledger)
+    system.prepare(free_ports=True, topology=topology, ledger=ledger)
     with (
         otlp_receiver() as collector,
         webhook_receiver(root) as his,
