@@ -36,7 +36,9 @@ async def request_emr_access(call: Call) -> SharingNumber:
     rules.require_shareable(record.life)
     sharing = await call.state.sharing(record.emr_id, recipient)
     request = AccessRequest(call.caller.enrolment_id, purpose, call.now)
-    return _write(call, record, recipient, sharing_rules.request_access(sharing.access, sharing.end, request), sharing)
+    return await _write(
+        call, record, recipient, sharing_rules.request_access(sharing.access, sharing.end, request), sharing
+    )
 
 
 async def authorize_emr_reading(call: Call) -> SharingNumber:
@@ -48,7 +50,7 @@ async def authorize_emr_reading(call: Call) -> SharingNumber:
     sharing = await call.state.sharing(record.emr_id, recipient)
     approval = OwnerApproval(call.caller.enrolment_id, version, key_id, call.now)
     approved = sharing_rules.approve_as_owner(sharing.access, sharing.end, approval, record.emr.version)
-    return _write(call, record, recipient, approved, sharing)
+    return await _write(call, record, recipient, approved, sharing)
 
 
 async def approve_emr_sharing(call: Call) -> SharingNumber:
@@ -60,7 +62,7 @@ async def approve_emr_sharing(call: Call) -> SharingNumber:
     sharing = await call.state.sharing(record.emr_id, recipient)
     approval = PatientApproval(call.caller.enrolment_id, version, expires_at, call.now)
     approved = sharing_rules.approve_as_patient(sharing.access, sharing.end, approval, record.emr.version)
-    return _write(call, record, recipient, approved, sharing)
+    return await _write(call, record, recipient, approved, sharing)
 
 
 async def share_emr_snapshot(call: Call) -> SharingNumber:
@@ -72,7 +74,7 @@ async def share_emr_snapshot(call: Call) -> SharingNumber:
     sharing = await call.state.sharing(record.emr_id, recipient)
     shared = sharing_rules.share_snapshot(sharing.access, sharing.end, version, sha256, call.now)
     call.state.put_sealed(recipient, keys.snapshot(record.emr_id, shared.number, version), sealed)
-    return _write(call, record, recipient, shared, sharing)
+    return await _write(call, record, recipient, shared, sharing)
 
 
 async def end_emr_reading(call: Call) -> SharingNumber:
@@ -127,10 +129,13 @@ async def _require_recipient(call: Call, record: Record, recipient_msp: str, key
         raise Refused(Code.RECIPIENT_KEY_UNKNOWN)
 
 
-def _write(call: Call, record: Record, recipient: str, access: Access, before: SharingRecord) -> SharingNumber:
-    """Whoever first writes ``access~`` creates ``end~``."""
+async def _write(call: Call, record: Record, recipient: str, access: Access, before: SharingRecord) -> SharingNumber:
+    """Whoever first writes ``access~`` creates ``end~``. Where others have done so under a policy of theirs, it comes
+    under the owner's together with ``access~``, or neither is written: whatever is shared, the owner alone can end."""
+    key = keys.end(record.emr_id, recipient)
+    is_owners = before.is_open and await call.state.is_under_owner(key, record.emr.owner)
     call.state.put(keys.access(record.emr_id, recipient), access)
-    if not before.is_open:
+    if not is_owners:
         end = before.end or sharing_rules.open_end(call.now)
         call.state.put_end(record, recipient, end, is_open=False)
     return SharingNumber(record.emr_id, access.number)

@@ -63,7 +63,11 @@ class State:
     def put_under_owner(self, key: Key, value: JsonValue, owner_msp: str) -> None:
         """Creates a key that from now on only the owner's peer needs to endorse."""
         self.put(key, value)
-        self._stub.set_state_validation_parameter(composite_key(*key), signature_policy(1, [(owner_msp, "peer")]))
+        self._stub.set_state_validation_parameter(composite_key(*key), _owner_alone(owner_msp))
+
+    async def is_under_owner(self, key: Key, owner_msp: str) -> bool:
+        """Whether the owner's peer, and no other, has to endorse the key's next write."""
+        return await self._stub.get_state_validation_parameter(composite_key(*key)) == _owner_alone(owner_msp)
 
     async def page(self, prefix: Key, page_size: int, bookmark: str) -> Page:
         """Of the keys that begin with ``prefix``. For evaluated functions only."""
@@ -153,6 +157,10 @@ class State:
             return await self._stub.get_private_data(collection, name)
         except PeerRefused:
             return None
+
+
+def _owner_alone(owner_msp: str) -> bytes:
+    return signature_policy(1, [(owner_msp, "peer")])
 
 
 def found(record: Record | None) -> Record:

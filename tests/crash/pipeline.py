@@ -107,10 +107,10 @@ class Story:
             read = writer.disclose(patient, other, number, patient.value.version)
             return [read, writer.end(patient, other, number)]
         access, request = writer.request(patient, other, number + 1)
-        access, approval = writer.approve(patient, other, access, patient.value.version)
+        access, approvals = writer.approve(patient, other, access, patient.value.version)
         access, sharing = writer.share(patient, other, access, patient.value.version, b"snapshot")
         self._sharings[patient.emr_id] = (access, number + 1)
-        return [request, approval, sharing]
+        return [request, *approvals, sharing]
 
 
 class Processes:

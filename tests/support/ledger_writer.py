@@ -200,16 +200,14 @@ class LedgerWriter:
 
     def approve(
         self, patient: Patient, recipient: str, access: Access, version: int
-    ) -> tuple[Access, BlockTransaction]:
-        """Both sides' approvals as one step."""
-        now = self.now()
-        approved = replace(
-            access,
-            owner_approval=OwnerApproval("h-1", version, "key-1", now),
-            patient_approval=PatientApproval("p-1", version, None, now),
-            event=Event.PATIENT_APPROVED,
-        )
-        return approved, self.transaction([(keys.access(patient.emr_id, recipient), approved)])
+    ) -> tuple[Access, list[BlockTransaction]]:
+        """The owner's approval, then the patient's."""
+        key, now = keys.access(patient.emr_id, recipient), self.now()
+        approval = OwnerApproval("h-1", version, "key-1", now)
+        by_owner = replace(access, owner_approval=approval, event=Event.OWNER_APPROVED)
+        consent = PatientApproval("p-1", version, None, now)
+        by_both = replace(by_owner, patient_approval=consent, event=Event.PATIENT_APPROVED)
+        return by_both, [self.transaction([(key, step)]) for step in (by_owner, by_both)]
 
     def share(
         self, patient: Patient, recipient: str, access: Access, version: int, snapshot: bytes

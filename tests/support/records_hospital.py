@@ -19,7 +19,7 @@ from emr_common.auth import Authenticator
 from emr_common.contents import Place
 from emr_common.foundation import Foundation
 from emr_common.idempotency import Idempotency
-from emr_common.ledger import Ledger
+from emr_common.ledger import Committed, Ledger
 from emr_common.own_keys import OwnKeys
 from emr_common.positions import Positions
 from emr_common.readiness import Readiness
@@ -125,10 +125,11 @@ class RecordsHospital:
         await self.submit(clerk, Function.CREATE_EMR, *arguments, transient=transient)
         return person
 
-    async def submit(self, signer: Signer, function: Function, *arguments: str | int, **options: Any) -> None:
+    async def submit(self, signer: Signer, function: Function, *arguments: str | int, **options: Any) -> Committed:
         """Returns once every hospital's peer has the block: another's may be a little behind."""
         committed = await self.foundation.ledger.submit(signer, function, *arguments, **options)
         await self.seen_everywhere(committed.block)
+        return committed
 
     async def seen_everywhere(self, block: int) -> None:
         for hospital in self.network.hospitals.values():

@@ -16,6 +16,7 @@ from emr_model.ledger.codes import Code
 from emr_model.ledger.functions import Function
 from emr_model.ledger.values import Access, Emr
 from emr_readmodel.care import emr as emrs
+from emr_readmodel.care import note as notes
 from emr_readmodel.care import sharing as sharings
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -26,6 +27,7 @@ from emr_common.problems import Problem
 
 ATTEMPTS = 4
 """Comparisons of what the ledger says with the rows of that block, while the owner goes on writing."""
+_OF_A_NOTE = ("note_id", "author", "at", "commitment", "sha256")
 NO_NOTES = (2, 0)
 """Version to begin with and limit of a page that has nothing sealed in it."""
 
@@ -43,6 +45,8 @@ class OwnersWord:
     async def require(self, view: EmrView) -> None:
         """Waits for the read model. Raises Problem OWNER_DID_NOT_ENDORSE, which is an alarm."""
         if not await self._is_believed(view.emr_id, view.emr, waits=True):
+            raise _alarm(view.emr_id)
+        if view.notes and not await self.ledger.is_endorsed_by_all() and not await self._has_notes(view):
             raise _alarm(view.emr_id)
 
     async def refuse_forged(self, view: EmrView) -> None:
@@ -94,6 +98,14 @@ class OwnersWord:
         query = sa.select(sa.exists().where(emrs.c.emr_id == emr_id, *_is_in_row(value)))
         async with self.engine.connect() as connection:
             return bool(await connection.scalar(query))
+
+    async def _has_notes(self, view: EmrView) -> bool:
+        """Whether who wrote a note, when, and what it is committed to are as in its row."""
+        facts = sa.select(*(notes.c[name] for name in ("version", *_OF_A_NOTE)))
+        query = facts.where(notes.c.emr_id == view.emr_id, notes.c.version.in_([note.version for note in view.notes]))
+        async with self.engine.connect() as connection:
+            known = {version: tuple(rest) for version, *rest in await connection.execute(query)}
+        return all(known.get(note.version) == tuple(getattr(note, name) for name in _OF_A_NOTE) for note in view.notes)
 
     async def _has_projected(self, sharing: SharingView) -> bool:
         query = sa.select(sharings.c.access).where(

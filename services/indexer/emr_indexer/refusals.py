@@ -17,6 +17,7 @@ class Refusal(StrEnum):
     PRIVATE_WRITE_UNPAIRED = "PRIVATE_WRITE_UNPAIRED"  # a private write without its fact
 
     OWNER_DID_NOT_ENDORSE = "OWNER_DID_NOT_ENDORSE"
+    BUILT_ON_UNENDORSED = "BUILT_ON_UNENDORSED"  # the owner endorsed it, on top of what it did not endorse
     OWNER_CHANGED = "OWNER_CHANGED"
     END_DECREASED = "END_DECREASED"
     LIFE_DECREASED = "LIFE_DECREASED"

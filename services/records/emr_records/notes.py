@@ -78,7 +78,10 @@ class KnownEmr:
 
 
 class KnownEmrs:
-    """Saves a question to the ledger before each note: the contract judges every proposal by what is true."""
+    """Saves a question to the ledger before each note: the contract judges every proposal by what is true.
+
+    Where a majority endorses, what the contract finds there may be others' doing: then every note looks first.
+    """
 
     def __init__(self, content: OwnContent) -> None:
         self._content = content
@@ -86,7 +89,9 @@ class KnownEmrs:
 
     async def get(self, caller: Caller | Signer, emr_id: str) -> KnownEmr:
         known = self._known.get(emr_id)
-        return await self.look_again(caller, emr_id) if known is None else known
+        if known is None or not await self._content.ledger.is_endorsed_by_all():
+            return await self.look_again(caller, emr_id)
+        return known
 
     async def look_again(self, caller: Caller | Signer, emr_id: str) -> KnownEmr:
         emr = (await self._content.version(caller, emr_id)).emr

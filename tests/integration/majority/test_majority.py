@@ -10,14 +10,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 from emr_model.ledger import keys
 from emr_model.ledger.answers import EmrView, SharedEmr, SharingView
 from emr_model.ledger.functions import Function, Role
 from emr_model.ledger.sharing import SharingState
-from emr_model.ledger.values import Access, Event, Note, OwnerApproval, PatientApproval
+from emr_model.ledger.values import Access, End, Event, Note, OwnerApproval, PatientApproval
 from emr_readmodel import care
 from hlf.chaincode import Response, Stub, composite_key
+from hlf.policies import signature_policy
 from prometheus_client import REGISTRY
 from support.contract_network import A, B, new_id
 from support.records_calls import code, get, note_bundle, post_disclosure, post_note
@@ -29,15 +31,24 @@ SECONDS = 60.0
 
 
 class Forgery:
-    """Writes values under public keys, and one under a private key of B's, whoever calls."""
+    """Writes values under public keys, and one under a private key of B's, whoever calls. Who has to endorse the public
+    keys from then on, ``policy`` says."""
 
-    def __init__(self, values: dict[keys.Key, bytes], private: tuple[keys.Key, bytes] | None = None) -> None:
+    def __init__(
+        self,
+        values: dict[keys.Key, bytes],
+        private: tuple[keys.Key, bytes] | None = None,
+        policy: bytes | None = None,
+    ) -> None:
         self._values = values
         self._private = private
+        self._policy = policy
 
     async def invoke(self, stub: Stub) -> Response:
         for key, value in self._values.items():
             stub.put_state(composite_key(*key), value)
+            if self._policy is not None:
+                stub.set_state_validation_parameter(composite_key(*key), self._policy)
         if self._private is not None:
             key, value = self._private
             stub.put_private_data(keys.implicit_collection(B), composite_key(*key), value)
@@ -127,6 +138,18 @@ async def test_notes_that_were_taken_away_without_the_owner_are_missed(consortiu
     assert code(await get(a, physician, f"/emrs/{patient.emr_id}/notes")) == (500, "OWNER_DID_NOT_ENDORSE")
 
 
+async def test_another_author_of_a_note_is_not_shown(consortium: Consortium) -> None:
+    a = consortium.a
+    physician, patient = await a.enrol(Role.PHYSICIAN), await a.admit()
+    await note_of(a, patient, physician)
+    (note,) = (await public_emr(consortium, patient)).notes
+    forged = Note(note.note_id, "somebody", note.at, note.commitment, note.sha256)
+    await forge(consortium, Forgery({keys.note(patient.emr_id or "", 1): forged.to_json()}))
+    for path in (f"/emrs/{patient.emr_id}/notes", f"/emrs/{patient.emr_id}/notes/1"):
+        assert code(await get(a, physician, path)) == (500, "OWNER_DID_NOT_ENDORSE")
+    assert (await get(a, physician, f"/emrs/{patient.emr_id}")).status_code == 200
+
+
 async def test_the_sharer_shares_nothing_by_an_approval_that_the_owner_did_not_endorse(
     consortium: Consortium,
 ) -> None:
@@ -149,6 +172,13 @@ async def test_the_sharer_shares_nothing_by_an_approval_that_the_owner_did_not_e
     await eventually(refused_twice)
     assert not await rows(a, care.sharing, emr_id)
     assert (await sharing(a, emr_id)).state is SharingState.APPROVED
+    block = await _approve(a, patient)  # endorsed by A, and on top of what A never endorsed
+    consortium.sharer.wake((emr_id, B))
+    await projected(a, block)
+    assert await refusals(a, emr_id) == ["OWNER_DID_NOT_ENDORSE", "BUILT_ON_UNENDORSED", "BUILT_ON_UNENDORSED"]
+    assert not await rows(a, care.sharing, emr_id)
+    clerk = await a.enrol(Role.HEALTHCENTER)
+    await a.submit(clerk.signer, Function.END_EMR_READING, emr_id, B, "withdrawn")
     await _approve(a, patient)
     consortium.sharer.wake((emr_id, B))
 
@@ -156,6 +186,48 @@ async def test_the_sharer_shares_nothing_by_an_approval_that_the_owner_did_not_e
         return (await sharing(a, emr_id)).state is SharingState.SHARED
 
     await eventually(shared)
+    assert (await sharing(a, emr_id)).number == 2
+
+
+async def test_what_the_owner_endorses_on_top_of_a_forged_state_of_the_same_version_counts_nowhere(
+    consortium: Consortium,
+) -> None:
+    """The contract carries on the patient's key that it finds, and the owner's peer cannot know whose it is."""
+    a = consortium.a
+    physician, patient, clerk = await a.enrol(Role.PHYSICIAN), await a.admit(), await a.enrol(Role.HEALTHCENTER)
+    emr_id = patient.emr_id or ""
+    await note_of(a, patient, physician)
+    forged = replace((await public_emr(consortium, patient)).emr, visits=7, event=Event.NOTE_ADDED)
+    block = await forge(consortium, Forgery({keys.emr(emr_id): forged.to_json()}))
+    await projected(a, block)
+    before = await rows(a, care.emr, emr_id)
+    assert code(await post_note(a, physician, emr_id, note_bundle("2"))) == (500, "OWNER_DID_NOT_ENDORSE")
+    committed = await a.submit(clerk.signer, Function.REBIND_PATIENT_KEY, emr_id, "e" * 64)
+    for hospital in (a, consortium.b):
+        await projected(hospital, committed.block)
+        assert await refusals(hospital, emr_id) == ["OWNER_DID_NOT_ENDORSE", "BUILT_ON_UNENDORSED"]
+    assert (await rows(a, care.emr, emr_id), before[0]["visits"]) == (before, 1)
+    assert code(await get(a, physician, f"/emrs/{emr_id}")) == (500, "OWNER_DID_NOT_ENDORSE")
+
+
+@pytest.mark.parametrize("policy", [None, signature_policy(1, [(B, "peer")])], ids=["no policy", "a policy of B"])
+async def test_an_end_that_others_opened_is_the_owners_with_the_first_approval(
+    consortium: Consortium, policy: bytes | None
+) -> None:
+    a, network = consortium.a, consortium.network
+    physician, patient, clerk = await a.enrol(Role.PHYSICIAN), await a.admit(), await a.enrol(Role.HEALTHCENTER)
+    emr_id = patient.emr_id or ""
+    await note_of(a, patient, physician)
+    opened = End(0, None, None, (await public_emr(consortium, patient)).emr.at, Event.SHARING_OPENED)
+    await forge(consortium, Forgery({keys.end(emr_id, B): opened.to_json()}, policy=policy))
+    if policy is not None:  # and where B does not let it go, nothing is shared either
+        call = (Function.AUTHORIZE_EMR_READING, emr_id, B, "1", "k1")
+        without_b = await network.endorse(clerk.signer, *call, endorsers=[A, C])
+        commit = await network.commit(clerk.signer, without_b)
+        assert commit.validation_name == "ENDORSEMENT_POLICY_FAILURE"
+    await _approve(a, patient)
+    await a.submit(clerk.signer, Function.END_EMR_READING, emr_id, B, "withdrawn")  # endorsed by A alone
+    assert (await sharing(a, emr_id)).state is SharingState.ENDED
 
 
 async def test_nonsense_that_the_owner_did_not_endorse_parks_nothing(consortium: Consortium) -> None:
@@ -212,10 +284,19 @@ async def read(b: RecordsHospital, reader: Person, patient: Person) -> Any:
     return await get(b, reader, f"/disclosures/{receipt.json()['receipt']}/emr")
 
 
-async def _approve(a: RecordsHospital, patient: Person) -> None:
+async def refusals(hospital: RecordsHospital, emr_id: str) -> list[str]:
+    """The codes of the EMR's dead letters, in the order of the ledger."""
+    table = care.dead_letter.c
+    async with hospital.engine.connect() as connection:
+        query = sa.select(table.code).where(table.emr_id == emr_id).order_by(table.event_id)
+        return list(await connection.scalars(query))
+
+
+async def _approve(a: RecordsHospital, patient: Person) -> int:
+    """Both sides; the block of the second."""
     clerk = await a.enrol(Role.HEALTHCENTER)
     await a.submit(clerk.signer, Function.AUTHORIZE_EMR_READING, patient.emr_id or "", B, 1, "k1")
-    await a.submit(patient.signer, Function.APPROVE_EMR_SHARING, B, 1)
+    return (await a.submit(patient.signer, Function.APPROVE_EMR_SHARING, B, 1)).block
 
 
 async def _sealed(consortium: Consortium, reader: Person, patient: Person) -> bytes:

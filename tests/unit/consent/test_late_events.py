@@ -57,8 +57,8 @@ class Story:
         writer, version = self.hospital.writer, patient.value.version
         access, request = writer.request(patient, OTHER, number)
         writer.cut(request)
-        approved, approval = writer.approve(patient, OTHER, access, version)
-        writer.cut(approval)
+        approved, approvals = writer.approve(patient, OTHER, access, version)
+        writer.cut(*approvals)
         _, shared = writer.share(patient, OTHER, approved, version, b"sealed")
         writer.cut(shared)
         writer.cut(writer.disclose(patient, OTHER, number, version))

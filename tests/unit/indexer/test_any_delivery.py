@@ -46,9 +46,9 @@ async def write_a_story(hospital: Hospital) -> None:
 
 def _share(writer: LedgerWriter, patient: Patient) -> None:
     access, request = writer.request(patient, "HospitalB")
-    access, approval = writer.approve(patient, "HospitalB", access, 2)
+    access, approvals = writer.approve(patient, "HospitalB", access, 2)
     access, sharing = writer.share(patient, "HospitalB", access, 2, b"snapshot")
-    writer.cut(request, approval, sharing)
+    writer.cut(request, *approvals, sharing)
     writer.cut(writer.disclose(patient, "HospitalB", 1, 2))
 
 

@@ -149,9 +149,9 @@ async def test_a_sharing_becomes_a_row_for_owner_and_recipient_and_nobody_else(
 def _shared(writer: LedgerWriter) -> Sequence[BlockTransaction]:
     patient, creation = writer.create_emr("HospitalA")
     access, request = writer.request(patient, "HospitalB")
-    access, approval = writer.approve(patient, "HospitalB", access, 2)
+    access, approvals = writer.approve(patient, "HospitalB", access, 2)
     _, sharing = writer.share(patient, "HospitalB", access, 2, b"snapshot")
-    return creation, request, approval, sharing, writer.disclose(patient, "HospitalB", 1, 2)
+    return creation, request, *approvals, sharing, writer.disclose(patient, "HospitalB", 1, 2)
 
 
 async def test_a_sharings_row_says_how_far_it_has_come(hospital_a: Hospital) -> None:

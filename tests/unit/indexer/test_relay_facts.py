@@ -62,9 +62,9 @@ def test_a_snapshot_is_never_carried_not_even_by_its_recipient(writer: LedgerWri
     writer.reader = "HospitalB"
     patient, creation = writer.create_emr("HospitalA")
     access, request = writer.request(patient, "HospitalB")
-    access, approval = writer.approve(patient, "HospitalB", access, 1)
+    access, approvals = writer.approve(patient, "HospitalB", access, 1)
     _, sharing = writer.share(patient, "HospitalB", access, 1, b"sealed snapshot")
-    facts = read(writer, creation, request, approval, sharing, msp_id="HospitalB")
+    facts = read(writer, creation, request, *approvals, sharing, msp_id="HospitalB")
     assert sharing.private_writes[0].value == b"sealed snapshot"
     assert all(event.sealed is None for event in facts.events)
     assert codes(facts) == []

@@ -16,6 +16,7 @@ from emr_model.ledger.values import Access, Disclosure, Emr, End, Event, Life, L
 from emr_indexer.projector import rows
 from emr_indexer.projector.changes import WITHOUT_DEMOGRAPHICS, CannotProject, Changes, Parked, Refused, Row
 from emr_indexer.projector.contents import Contents, OpenedNote, Pseudonyms
+from emr_indexer.projector.succession import access_follows, emr_follows
 from emr_indexer.refusals import Refusal
 
 Position = tuple[int, int, int]
@@ -26,7 +27,8 @@ NOWHERE: Position = (-1, -1, -1)
 class State:
     """What is known before an event: of the subjects and partitions at hand, kept up as events are applied.
 
-    ``emrs`` are rows of ``care.emr`` without content; ``ended`` the largest ended number by EMR and recipient;
+    ``emrs`` are rows of ``care.emr`` without content; ``ended`` the largest ended number and ``accesses`` the newest
+    sharing by EMR and recipient;
     ``parked`` the subjects that wait; ``placeholders`` whole rows of ``care.note`` without content, by EMR and version,
     and ``without_demographics`` own EMRs without theirs, of those whose content may have come late; ``stopped`` the ids
     of messages that stopped a partition and were not projected yet, ``skipped`` those that a person gave up.
@@ -35,6 +37,7 @@ class State:
     positions: dict[str, Position] = field(default_factory=dict)
     emrs: dict[str, dict[str, Any]] = field(default_factory=dict)
     ended: dict[tuple[str, str], int] = field(default_factory=dict)
+    accesses: dict[tuple[str, str], Access] = field(default_factory=dict)
     blocks: dict[int, int] = field(default_factory=dict)
     parked: set[str] = field(default_factory=set)
     placeholders: dict[tuple[str, int], Row] = field(default_factory=dict)
@@ -202,6 +205,8 @@ class Projection:
             return Refusal.OWNER_CHANGED
         if fact.owner not in event.endorsers:
             return Refusal.OWNER_DID_NOT_ENDORSE
+        if not emr_follows(known, fact):
+            return Refusal.BUILT_ON_UNENDORSED
         is_erased = known is not None and known["life"] == Life.ERASED
         if fact.owner == self.msp_id and _tells_of_demographics(fact) and not is_erased:
             self._put_demographics(event, fact)
@@ -223,6 +228,8 @@ class Projection:
         if emr["owner_msp"] != self.msp_id:
             return None
         emr_id, version = event.attributes[0], keys.number(event.attributes[1])
+        if version > emr["version"]:
+            return Refusal.BUILT_ON_UNENDORSED  # with what its transaction says of the EMR
         opened = None if emr["life"] == Life.ERASED else self.contents.note(event, fact)
         self._put_note(emr_id, version, rows.note(event, fact, emr, opened), opened)
         return None
@@ -243,6 +250,9 @@ class Projection:
 
     def _access(self, event: LedgerEvent, fact: Access, emr: Mapping[str, Any]) -> Refusal | None:
         emr_id, recipient_msp = event.attributes
+        if not access_follows(self.state.accesses.get((emr_id, recipient_msp)), fact):
+            return Refusal.BUILT_ON_UNENDORSED
+        self.state.accesses[emr_id, recipient_msp] = fact
         self.changes.sharings[emr_id, recipient_msp, fact.number] = rows.sharing(event, fact, emr)
         return None
 

@@ -14,7 +14,6 @@ import structlog
 from emr_common.sealing import WrappingKey
 from emr_model.ledger.codec import ValueMalformed
 from emr_model.ledger.events import PARTITIONS, BlockMark, LedgerEvent, Message, decode, partition_of
-from emr_model.ledger.keys import ObjectType
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from emr_indexer.postgres import persistently
@@ -232,9 +231,9 @@ class Projector:
         partitions: set[int],
         changes: Changes,
     ) -> Projection:
-        endings = any(event.object_type is ObjectType.END for event in events)
+        kinds = {event.object_type for event in events}
         subjects = {event.subject for event in events}
-        state = await store.load_state(connection, subjects, partitions, endings=endings)
+        state = await store.load_state(connection, subjects, partitions, kinds)
         sealed = [event for event in events if event.sealed is not None]
         repeated = {event.subject for event in sealed if event.position <= state.positions.get(event.subject, NOWHERE)}
         await store.load_placeholders(connection, state, repeated)

@@ -7,9 +7,10 @@ from typing import Any
 
 import sqlalchemy as sa
 from emr_model.ledger.events import PARTITIONS, BlockMark, LedgerEvent, decode, encode
-from emr_model.ledger.values import Life
+from emr_model.ledger.keys import ObjectType
+from emr_model.ledger.values import Access, Life
 from emr_readmodel import care, hospital
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from emr_indexer.projector.changes import WITHOUT_CONTENT, WITHOUT_DEMOGRAPHICS, Changes, Ended, Parked, Refused
@@ -58,13 +59,20 @@ async def lock_partitions(
 
 
 async def load_state(
-    connection: AsyncConnection, subjects: Collection[str], partitions: Collection[int], *, endings: bool = True
+    connection: AsyncConnection,
+    subjects: Collection[str],
+    partitions: Collection[int],
+    kinds: Collection[ObjectType] = frozenset(ObjectType),
 ) -> State:
     """What the read model knows of the subjects and partitions. The partitions' locks must be held.
 
-    ``endings``: whether there may be events about these.
+    ``kinds``: what there may be events about.
     """
-    state = State(ended=await _ended(connection, subjects) if endings else {})
+    state = State()
+    if ObjectType.END in kinds:
+        state.ended = await _ended(connection, subjects)
+    if ObjectType.ACCESS in kinds:
+        state.accesses = await _accesses(connection, subjects)
     await _load_subjects(connection, state, subjects)
     if partitions and await _load_blocks(connection, state, partitions):
         await _load_stops(connection, state, partitions)
@@ -147,6 +155,14 @@ async def _ended(connection: AsyncConnection, subjects: Collection[str]) -> dict
     table = care.ending.c
     query = sa.select(table.emr_id, table.recipient_msp, table.number).where(table.emr_id == any_of(subjects))
     return {(emr_id, recipient): number for emr_id, recipient, number in await connection.execute(query)}
+
+
+async def _accesses(connection: AsyncConnection, subjects: Collection[str]) -> dict[tuple[str, str], Access]:
+    table = care.sharing.c
+    pair = (table.emr_id, table.recipient_msp)
+    query = sa.select(*pair, table.access).where(table.emr_id == any_of(subjects)).ext(distinct_on(*pair))
+    found = await connection.execute(query.order_by(*pair, table.number.desc()))
+    return {(emr_id, recipient): Access.from_wire(access) for emr_id, recipient, access in found}
 
 
 async def _load_blocks(connection: AsyncConnection, state: State, partitions: Collection[int]) -> bool:
