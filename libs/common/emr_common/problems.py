@@ -77,7 +77,7 @@ class Problem(Exception):
 
 
 class OutcomePending(Exception):
-    """The transaction was handed in and its outcome did not come in time: 202, and never submitted again by us."""
+    """The transaction was handed in and its outcome did not come in time: 202, and no other is made in its place."""
 
     def __init__(self, transaction_id: str) -> None:
         super().__init__(f"the outcome of transaction {transaction_id} is not known yet")

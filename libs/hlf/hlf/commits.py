@@ -23,6 +23,8 @@ Commit = CommitStatus
 """How a transaction ended: transaction_id, block_number, validation_code, validation_name, is_valid."""
 
 LOOKUP_TIMEOUT_SECONDS = 5.0
+AGAIN_AFTER_SECONDS = 2.0
+"""So long a submission that broke off may take to show in a block before the same transaction is handed in again."""
 _NO_SUCH_TRANSACTION = "no such transaction ID"
 
 
@@ -47,6 +49,11 @@ class Pending:
             return await self._look_up()
         finally:
             self.forget()
+
+    async def within(self, seconds: float) -> Commit | None:
+        """The same as far as the stream tells in so many seconds; waiting goes on."""
+        await asyncio.wait([self._future], timeout=seconds)
+        return self._future.result() if self._future.done() else None
 
     def forget(self) -> None:
         """Stop waiting. `outcome` does so by itself."""
@@ -140,6 +147,9 @@ class CommitTracker:
     async def settle(self, transaction: Transaction, *, timeout_seconds: float = 30.0) -> Commit:
         """Submits a transaction and waits until it is committed.
 
+        A submission that broke off may have gone down with the peer that took it: then the very same transaction is
+        handed in once more, to a peer that can be reached. A ledger takes one id once, so it has its effect once.
+
         Raises SubmitError if it was refused, TransactionInvalid if it ended otherwise than valid, CommitUnknown if
         it is not known in time how it ended.
         """
@@ -151,6 +161,7 @@ class CommitTracker:
                 pending.forget()
                 raise
             logger.warning("submit of %s broke off, waiting for its outcome", transaction.transaction_id)
+            await self._submit_again(transaction, pending)
         except BaseException:
             pending.forget()
             raise
@@ -201,6 +212,17 @@ class CommitTracker:
                 return None
             raise
         return _find(transaction_id, serialized)
+
+    async def _submit_again(self, transaction: Transaction, pending: Pending) -> None:
+        """Whatever comes of it, the first submission may still count."""
+        try:
+            if await pending.within(AGAIN_AFTER_SECONDS) is None:
+                await transaction.submit()
+        except SubmitError as error:
+            logger.warning("submit of %s, made again: %s", transaction.transaction_id, error.message)
+        except BaseException:
+            pending.forget()
+            raise
 
     async def _first_of(self, future: "asyncio.Future[None]") -> None:
         """Waits for `future`, or for the end of the follower, whose error is then raised."""

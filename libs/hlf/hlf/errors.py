@@ -117,7 +117,8 @@ class EndorseError(HlfError):
 class SubmitError(HlfError):
     """A transaction was not accepted for ordering, or it is not known whether it was (`is_outcome_unknown`).
 
-    A transaction whose outcome is unknown may still commit: wait for it or look it up by its id. Never send it again.
+    A transaction whose outcome is unknown may still commit: wait for it or look it up by its id. Never make another one
+    in its place. The same bytes may be sent again: of two transactions with one id the ledger takes the first.
     """
 
     @property

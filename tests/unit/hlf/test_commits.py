@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+from hlf import commits
 from hlf.commits import CommitTracker
 from hlf.errors import CommitUnknown, SubmitError, TransactionInvalid
 from hlf.gateway import Gateway
@@ -15,7 +16,7 @@ from support.hlf_blocks import Chain, new_envelope, new_member
 from support.hlf_peer import ScriptedPeer, evaluated, failing, gateway_to, hanging, scripted_peer, submitted
 
 MEMBER = new_member()
-MVCC = b"\x0b"
+MVCC, DUPLICATE = b"\x0b", b"\x09"
 
 
 @dataclass
@@ -208,6 +209,41 @@ async def test_a_submit_that_broke_off_is_settled_by_the_stream() -> None:
         net.peer.script["Submit"] = [order_and_hang]
         assert (await tracker.settle(transaction)).block_number == 1
     assert net.peer.count("Submit") == 1
+
+
+LOST = failing(grpc.StatusCode.UNAVAILABLE, "no orderers could successfully process transaction")
+
+
+@pytest.mark.parametrize("arrives", ["the second time", "both times"])
+async def test_a_submit_that_went_down_with_its_peer_is_made_again_and_counts_once(
+    arrives: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "AGAIN_AFTER_SECONDS", 0.05)
+    async with network() as net, CommitTracker(net.gateway, MEMBER, "care") as tracker:
+        transaction = await net.gateway.contract(MEMBER, "care", "kv").propose("put").endorse()
+
+        async def order(request: Any, context: Any) -> Any:
+            await net.add_block(request.transaction_id)
+            if arrives == "both times":
+                await net.add_block(request.transaction_id, codes=DUPLICATE)
+            return await submitted(request, context)
+
+        net.peer.script["Submit"] = [LOST, order]
+        assert (await tracker.settle(transaction)).block_number == 1
+    first, second = [request for method, request in net.peer.calls if method == "Submit"]
+    assert first == second
+
+
+async def test_a_submit_that_is_lost_or_refused_the_second_time_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commits, "AGAIN_AFTER_SECONDS", 0.05)
+    for second in (LOST, failing(grpc.StatusCode.ABORTED, "status=FORBIDDEN")):
+        async with network() as net, CommitTracker(net.gateway, MEMBER, "care") as tracker:
+            transaction = await net.gateway.contract(MEMBER, "care", "kv").propose("put").endorse()
+            net.peer.script = {"Submit": [LOST, second], "Evaluate": [NOT_KNOWN]}
+            with pytest.raises(CommitUnknown):
+                await tracker.settle(transaction, timeout_seconds=0.1)
+            assert net.peer.count("Submit") == 2
+            assert not tracker._pending
 
 
 async def test_a_refused_submit_is_not_waited_for() -> None:

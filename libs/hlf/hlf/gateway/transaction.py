@@ -60,8 +60,8 @@ class Transaction:
     async def submit(self, *, timeout: float | None = None) -> None:
         """Has the transaction ordered. It is committed, or found invalid, some time after.
 
-        Raises SubmitError; it says whether the transaction may have been received all the same. It is sent once: to
-        another peer only if the first could not be reached, again only if it was turned away unread.
+        Raises SubmitError; it says whether the transaction may have been received all the same. A call sends it once:
+        to another peer only if the first could not be reached, again only if it was turned away unread.
         """
         request = gateway_pb2.SubmitRequest(
             transaction_id=self.transaction_id, channel_id=self.channel, prepared_transaction=self._signed()
