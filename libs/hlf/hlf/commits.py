@@ -5,6 +5,7 @@ A call for each transaction would hold one of the peer's 500 places while it wai
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -148,24 +149,20 @@ class CommitTracker:
         """Submits a transaction and waits until it is committed.
 
         A submission that broke off may have gone down with the peer that took it: then the very same transaction is
-        handed in once more, to a peer that can be reached. A ledger takes one id once, so it has its effect once.
+        handed in again, until a peer takes it. A ledger takes one id once, so it has its effect once.
 
         Raises SubmitError if it was refused, TransactionInvalid if it ended otherwise than valid, CommitUnknown if
         it is not known in time how it ended.
         """
         pending = self.expect(transaction.transaction_id)
+        started = asyncio.get_running_loop().time()
         try:
-            await transaction.submit()
-        except SubmitError as error:
-            if not error.is_outcome_unknown:
-                pending.forget()
-                raise
-            logger.warning("submit of %s broke off, waiting for its outcome", transaction.transaction_id)
-            await self._submit_again(transaction, pending)
+            await self._hand_in(transaction, pending, timeout_seconds)
         except BaseException:
             pending.forget()
             raise
-        commit = await pending.outcome(timeout_seconds)
+        spent = asyncio.get_running_loop().time() - started
+        commit = await pending.outcome(max(timeout_seconds - spent, 0))
         if not commit.is_valid:
             raise TransactionInvalid(commit.transaction_id, commit.validation_code, commit.block_number)
         return commit
@@ -213,16 +210,27 @@ class CommitTracker:
             raise
         return _find(transaction_id, serialized)
 
-    async def _submit_again(self, transaction: Transaction, pending: Pending) -> None:
-        """Whatever comes of it, the first submission may still count."""
+    async def _hand_in(self, transaction: Transaction, pending: Pending, timeout_seconds: float) -> None:
+        """Raises SubmitError for the first refusal only: after an attempt that broke off, that one may count."""
         try:
-            if await pending.within(AGAIN_AFTER_SECONDS) is None:
-                await transaction.submit()
+            await transaction.submit()
         except SubmitError as error:
-            logger.warning("submit of %s, made again: %s", transaction.transaction_id, error.message)
-        except BaseException:
-            pending.forget()
-            raise
+            if not error.is_outcome_unknown:
+                raise
+            logger.warning("submit of %s broke off, waiting for its outcome", transaction.transaction_id)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_seconds):
+                    await self._hand_in_again(transaction, pending)
+
+    async def _hand_in_again(self, transaction: Transaction, pending: Pending) -> None:
+        while await pending.within(AGAIN_AFTER_SECONDS) is None:
+            try:
+                await transaction.submit()
+            except SubmitError as error:
+                logger.warning("submit of %s, made again: %s", transaction.transaction_id, error.message)
+                if error.is_outcome_unknown:
+                    continue
+            return
 
     async def _first_of(self, future: "asyncio.Future[None]") -> None:
         """Waits for `future`, or for the end of the follower, whose error is then raised."""

@@ -13,7 +13,7 @@ from hlf.commits import CommitTracker
 from hlf.errors import CommitUnknown, SubmitError, TransactionInvalid
 from hlf.gateway import Gateway
 from support.hlf_blocks import Chain, new_envelope, new_member
-from support.hlf_peer import ScriptedPeer, evaluated, failing, gateway_to, hanging, scripted_peer, submitted
+from support.hlf_peer import Answer, ScriptedPeer, evaluated, failing, gateway_to, hanging, scripted_peer, submitted
 
 MEMBER = new_member()
 MVCC, DUPLICATE = b"\x0b", b"\x09"
@@ -234,16 +234,33 @@ async def test_a_submit_that_went_down_with_its_peer_is_made_again_and_counts_on
     assert first == second
 
 
-async def test_a_submit_that_is_lost_or_refused_the_second_time_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commits, "AGAIN_AFTER_SECONDS", 0.05)
-    for second in (LOST, failing(grpc.StatusCode.ABORTED, "status=FORBIDDEN")):
-        async with network() as net, CommitTracker(net.gateway, MEMBER, "care") as tracker:
-            transaction = await net.gateway.contract(MEMBER, "care", "kv").propose("put").endorse()
-            net.peer.script = {"Submit": [LOST, second], "Evaluate": [NOT_KNOWN]}
-            with pytest.raises(CommitUnknown):
-                await tracker.settle(transaction, timeout_seconds=0.1)
-            assert net.peer.count("Submit") == 2
-            assert not tracker._pending
+@pytest.mark.parametrize(
+    ("then", "submitted_times"),
+    [(failing(grpc.StatusCode.ABORTED, "status=FORBIDDEN"), 2), (submitted, 2), (LOST, 4)],
+    ids=["refused", "taken", "lost again, and again, and taken"],
+)
+async def test_a_submit_that_broke_off_is_made_again_until_it_is_taken_and_may_still_be_unknown(
+    then: Answer, submitted_times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "AGAIN_AFTER_SECONDS", 0.01)
+    async with network() as net, CommitTracker(net.gateway, MEMBER, "care") as tracker:
+        transaction = await net.gateway.contract(MEMBER, "care", "kv").propose("put").endorse()
+        net.peer.script = {"Submit": [LOST, then, then, submitted][:submitted_times], "Evaluate": [NOT_KNOWN]}
+        with pytest.raises(CommitUnknown):
+            await tracker.settle(transaction, timeout_seconds=1)
+        assert net.peer.count("Submit") == submitted_times
+        assert not tracker._pending
+
+
+async def test_a_submit_that_is_lost_each_time_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commits, "AGAIN_AFTER_SECONDS", 0.01)
+    async with network() as net, CommitTracker(net.gateway, MEMBER, "care") as tracker:
+        transaction = await net.gateway.contract(MEMBER, "care", "kv").propose("put").endorse()
+        net.peer.script = {"Submit": [LOST] * 1000, "Evaluate": [NOT_KNOWN]}
+        with pytest.raises(CommitUnknown):
+            await tracker.settle(transaction, timeout_seconds=0.2)
+        assert net.peer.count("Submit") > 1
+        assert not tracker._pending
 
 
 async def test_a_refused_submit_is_not_waited_for() -> None:
