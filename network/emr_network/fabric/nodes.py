@@ -223,6 +223,9 @@ def core_settings(builder: Path) -> dict[str, Any]:
             "maxRecvMsgSize": MAX_MESSAGE_BYTES,
             "maxSendMsgSize": MAX_MESSAGE_BYTES,
             "deliveryclient": {
+                # Each peer pulls every block itself. One that has got some from another peer of its organization before
+                # its own stream began can verify no block of that stream, ever, and stands still without the other.
+                "blockGossipEnabled": False,
                 "reconnectTotalTimeThreshold": "3600s",
                 "connTimeout": "3s",
                 "reConnectBackoffThreshold": "2s",
