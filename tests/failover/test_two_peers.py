@@ -111,7 +111,7 @@ class Scene:
     async def tell(self) -> None:
         """Both workflows, to their end."""
         system, teller = self.system.system, Teller(lambda _: None)
-        histories = list(make_histories(2, seed=secrets.randbelow(10**6)))
+        histories = list(make_histories(5, seed=secrets.randbelow(10**6)))
         async with Callers(system.home, system.ports) as callers:
             last = await tell(system.topology, callers, histories, teller, tag=secrets.token_hex(3))
         for name in ("a", "b"):
