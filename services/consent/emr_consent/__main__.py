@@ -1,3 +1,3 @@
-from emr_consent.main import main
+from emr_common.lean import start
 
-main()
+start("emr_consent.main")

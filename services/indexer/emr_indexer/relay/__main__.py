@@ -1,3 +1,3 @@
-from emr_indexer.relay.main import main
+from emr_common.lean import start
 
-main()
+start("emr_indexer.relay.main")
