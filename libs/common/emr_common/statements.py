@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import asyncpg
 import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import PoolProxiedConnection
 
 from emr_common import tracing
 
@@ -53,20 +56,59 @@ class Statement:
         assert given.keys() == self._names, "other names than the statement has"
         values = list((self._values | given).values())
         with tracing.statement(self._operation, self._table):
-            return await self._sent(engine, lambda driver: send(driver, values))
+            return await _at_hand(engine).run(engine, self._text, lambda driver: send(driver, values))
 
-    async def _sent(self, engine: AsyncEngine, send: Callable[[Driver], Awaitable[T]]) -> T:
-        connection = await engine.raw_connection()
-        driver = connection.driver_connection
-        assert driver is not None
+
+class _AtHand:
+    """Connections of an engine's pool, up to half of it, that are not given back after each statement: that, and to
+    check them out again, would cost twice as much as the statement.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._idle: list[PoolProxiedConnection] = []
+        self._most = engine.pool.size() // 2  # type: ignore[attr-defined]
+        event.listen(engine.sync_engine, "engine_disposed", self._end)
+
+    async def run(self, engine: AsyncEngine, text: str, send: Callable[[Driver], Awaitable[T]]) -> T:
+        taken = self._open() or await engine.raw_connection()
+        driver: Driver = taken.driver_connection
         try:
-            return await send(driver)
+            answer = await send(driver)
         except FAILURES as error:
-            raise DBAPIError(
-                self._text, None, error, hide_parameters=True, connection_invalidated=driver.is_closed()
-            ) from error
+            self._give_back(taken)
+            is_closed = driver.is_closed()
+            raise DBAPIError(text, None, error, hide_parameters=True, connection_invalidated=is_closed) from error
         except BaseException:  # broken off: what the server goes on to say would meet the next statement
-            connection.invalidate()
+            taken.invalidate()
+            taken.close()
             raise
-        finally:
-            connection.close()
+        self._give_back(taken)
+        return answer
+
+    def _open(self) -> PoolProxiedConnection | None:
+        while self._idle:
+            taken = self._idle.pop()
+            if not taken.driver_connection.is_closed():  # type: ignore[union-attr]
+                return taken
+            taken.close()
+        return None
+
+    def _give_back(self, taken: PoolProxiedConnection) -> None:
+        if len(self._idle) < self._most:
+            self._idle.append(taken)
+        else:
+            taken.close()
+
+    def _end(self, *_: object) -> None:
+        while self._idle:
+            self._idle.pop().invalidate()
+
+
+_of_engines: WeakKeyDictionary[AsyncEngine, _AtHand] = WeakKeyDictionary()
+
+
+def _at_hand(engine: AsyncEngine) -> _AtHand:
+    found = _of_engines.get(engine)
+    if found is None:
+        found = _of_engines[engine] = _AtHand(engine)
+    return found
