@@ -74,6 +74,9 @@ class WrittenBlocks:
     async def last(self) -> int:
         return len(self._blocks) - 1
 
+    async def one(self, number: int) -> Block:
+        return self._blocks[number]
+
 
 @dataclass(frozen=True)
 class Taken:

@@ -35,16 +35,19 @@ class Blocks:
     async def last(self) -> int:
         return len(self._writer.blocks) - 1
 
+    async def one(self, number: int) -> Block:
+        return self._writer.blocks[number]
+
 
 async def rebuild(hospital: Hospital) -> Any:
-    return await Rebuild(hospital.database, _source(hospital), PARTITIONS).do(_job(JobKind.REBUILD), _told)
+    return await Rebuild(hospital.database, source(hospital), PARTITIONS).do(_job(JobKind.REBUILD), _told)
 
 
 async def verify(hospital: Hospital) -> Any:
-    return await Verification(hospital.database, _source(hospital)).do(_job(JobKind.VERIFICATION), _told)
+    return await Verification(hospital.database, source(hospital)).do(_job(JobKind.VERIFICATION), _told)
 
 
-def _source(hospital: Hospital) -> Source:
+def source(hospital: Hospital) -> Source:
     def projector(on: AsyncEngine, partitions: int, locks: int) -> Projector:
         return Projector(on, hospital.msp_id, hospital.wrapping, Pseudonyms(PSEUDONYM_KEY), partitions, locks)
 

@@ -1,14 +1,15 @@
 """Shadows of schema ``care``: same tables, empty, to be filled while the old ones serve.
 
 The service's role changes no schema. It calls these functions of the owner's: make a shadow, swap it in, drop it.
-``care_rebuild`` is what a rebuild fills and swaps in, ``care_verify`` what a verification compares with.
+``care_rebuild`` is what a rebuild fills and swaps in, ``care_verify`` what a verification compares with, ``care_walk``
+the same of the walk that goes on all the time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-REBUILD, VERIFY = "care_rebuild", "care_verify"
+REBUILD, VERIFY, WALK = "care_rebuild", "care_verify", "care_walk"
 
 MAKE = """
 create or replace function hospital.make_shadow(shadow text) returns void
@@ -17,7 +18,7 @@ declare
     one record;
     part record;
 begin
-    if shadow not in ('care_rebuild', 'care_verify') then
+    if shadow not in ('care_rebuild', 'care_verify', 'care_walk') then
         raise exception 'no shadow has this name';
     end if;
     execute format('drop schema if exists %I cascade', shadow);
@@ -148,7 +149,7 @@ DROP = """
 create or replace function hospital.drop_shadow(shadow text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-    if shadow not in ('care_rebuild', 'care_verify') then
+    if shadow not in ('care_rebuild', 'care_verify', 'care_walk') then
         raise exception 'no shadow has this name';
     end if;
     execute format('drop schema if exists %I cascade', shadow);

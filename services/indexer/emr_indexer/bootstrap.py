@@ -74,7 +74,7 @@ async def _measure(store: IndexStore, jobs: JobStore, ledger: Ledger) -> None:
             metrics.LEDGER_BLOCK.set(position.ledger_block)
             metrics.STOPPED_PARTITIONS.set(sum(each.stopped for each in position.partitions))
             metrics.PARKED_EMRS.set(position.parked_emrs)
-            if (verified := await jobs.last_verification()) is not None:
+            if (verified := await jobs.verified()) is not None:
                 metrics.VERIFIED_AT.set(verified.at.timestamp())
                 metrics.DIFFERENCES.set(verified.differences)
         except Exception as error:

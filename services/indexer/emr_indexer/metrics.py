@@ -12,9 +12,10 @@ LAG_SECONDS = Gauge(
 AS_OF_BLOCK = Gauge("emr_indexer_as_of_block", "Everything up to this block is in the read model; -1 before the first")
 LEDGER_BLOCK = Gauge("emr_indexer_ledger_block", "The ledger's last block; -1 while it is not known")
 VERIFIED_AT = Gauge(
-    "emr_indexer_verified_at_seconds", "When the rows were last compared with the ledger, since 1970; 0: never"
+    "emr_indexer_verified_at_seconds",
+    "When the part of the rows was compared with the ledger that was longest ago, since 1970; 0: one never was",
 )
-DIFFERENCES = Gauge("emr_indexer_differences", "Rows that were not what the ledger says, at the last verification")
+DIFFERENCES = Gauge("emr_indexer_differences", "Rows that were not what the ledger says when they were last compared")
 PARKED_EMRS = Gauge("emr_indexer_parked_emrs", "EMRs that wait for a correction, with everything behind it")
 STOPPED_PARTITIONS = Gauge("emr_indexer_stopped_partitions", "Partitions that wait for a person")
 RELEASED_AT = Gauge(

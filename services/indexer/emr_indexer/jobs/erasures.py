@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,6 +21,7 @@ from emr_model.ledger.events import LedgerEvent, Topics, decode
 from emr_model.ledger.keys import ObjectType
 from emr_model.ledger.values import Emr, Life, LifeState, Note
 from emr_readmodel import care, hospital
+from emr_readmodel.shadows import WALK
 from hlf.blocks import Block, split_composite_key
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -69,6 +71,9 @@ class Erasures:
         async with self.engine.connect() as connection:
             for table, what in _TRACES:
                 await _look_in(connection, table, what, looked)
+            if await connection.scalar(sa.select(sa.func.to_regclass(f"{WALK}.emr"))) is not None:
+                for table, what in _TRACES:
+                    await _look_in(connection, table, what, looked, {care.SCHEMA: WALK})
             held = await self._keys(connection)
         await self._look_at_peer(last, looked, tell)
         await self._look_in_topics(held, looked)
@@ -155,10 +160,20 @@ _TRACES = (
 """Where rows of an erased EMR would still say something, and which of them."""
 
 
-async def _look_in(connection: AsyncConnection, table: sa.Table, says: sa.ColumnElement[bool], looked: Looked) -> None:
+async def _look_in(
+    connection: AsyncConnection,
+    table: sa.Table,
+    says: sa.ColumnElement[bool],
+    looked: Looked,
+    shadows: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Or, with ``shadows``, in the same table of these instead, if it has one there."""
     query = sa.select(table.c.emr_id).where(table.c.emr_id.in_(looked.emr_ids), says).distinct()
-    for emr_id in await connection.scalars(query):
-        looked.found(emr_id, "rows", f"{table.schema}.{table.name}")
+    schema = table.schema or ""
+    if shadows and schema not in shadows:
+        return
+    for emr_id in await connection.scalars(query, execution_options={"schema_translate_map": shadows}):
+        looked.found(emr_id, "rows", f"{shadows.get(schema, schema)}.{table.name}")
 
 
 def _kind_and_emr(written: str) -> tuple[str, str]:

@@ -6,10 +6,7 @@ A job whose process died is begun again by the next: every kind may be repeated.
 from __future__ import annotations
 
 import asyncio
-import secrets
-import time
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 import structlog
@@ -22,12 +19,12 @@ from emr_indexer.postgres import may_pass
 
 LOOK_SECONDS = 0.5
 AGAIN_SECONDS = 2.0
-ASK_AGAIN_SECONDS = 600.0
-VERIFIED_EVERY = timedelta(hours=6)
 
 Tell = Callable[[Mapping[str, Any]], Awaitable[None]]
 Do = Callable[[Job, Tell], Awaitable[Mapping[str, Any]]]
 """Does a job, tells how far it is, and returns its result. Raises JobFailed."""
+
+Beside = Callable[[], Coroutine[Any, Any, Any]]
 
 log = structlog.get_logger(__name__)
 
@@ -37,11 +34,12 @@ class JobFailed(Exception):
 
 
 class JobRunner:
-    def __init__(self, engine: AsyncEngine, kinds: Mapping[JobKind, Do]) -> None:
+    def __init__(self, engine: AsyncEngine, kinds: Mapping[JobKind, Do], beside: Beside) -> None:
+        """``beside`` is what the same process does while it waits for jobs and while it does them."""
         self._engine = engine
         self._store = JobStore(engine)
         self._kinds = kinds
-        self._verifies_from_seconds = time.monotonic() + ASK_AGAIN_SECONDS
+        self._beside = beside
 
     async def run(self) -> None:
         """Until cancelled. A Postgres that fails is waited for."""
@@ -50,6 +48,7 @@ class JobRunner:
                 async with lead(self._engine, JOB_LOCK) as leadership, asyncio.TaskGroup() as group:
                     group.create_task(leadership.watch())
                     group.create_task(self._work())
+                    group.create_task(self._beside())
             except* (SQLAlchemyError, LeadershipLost, OSError, TimeoutError) as failures:
                 log.warning("jobs_interrupted", exc_info=failures)
             await asyncio.sleep(AGAIN_SECONDS)
@@ -58,21 +57,9 @@ class JobRunner:
         while True:
             job = await self._store.next()
             if job is None:
-                await self._plan_verification()
                 await asyncio.sleep(LOOK_SECONDS)
             else:
                 await self._do(job)
-
-    async def _plan_verification(self) -> None:
-        """Nobody need ask: rows are verified again once the last time is some hours ago. Not right after the start,
-        when there is enough to do.
-        """
-        if JobKind.VERIFICATION not in self._kinds or time.monotonic() < self._verifies_from_seconds:
-            return
-        self._verifies_from_seconds = time.monotonic() + ASK_AGAIN_SECONDS
-        verified = await self._store.last_verification()
-        if verified is None or datetime.now(UTC) - verified.at > VERIFIED_EVERY:
-            await self._store.add(secrets.token_hex(16), JobKind.VERIFICATION, {"erased": False}, "indexer")
 
     async def _do(self, job: Job) -> None:
         async def tell(progress: Mapping[str, Any]) -> None:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import sqlalchemy as sa
-from emr_model.ledger.events import Message
+from emr_model.ledger.events import LedgerEvent, Message
 from emr_readmodel import care
 from hlf.blocks import Block, Checkpoint
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from emr_indexer.postgres import persistently
 from emr_indexer.projector import store
@@ -22,6 +22,9 @@ from emr_indexer.relay.facts import BlockFacts, BlockReader
 
 MESSAGES_AT_ONCE = 500
 TELL_SECONDS = 1.0
+
+IsOf = Callable[[str], bool]
+"""Whether a subject's facts are wanted."""
 
 Told = Callable[[int], Awaitable[None]]
 """Hears up to which block the shadow is filled."""
@@ -33,6 +36,8 @@ class Blocks(Protocol):
     def up_to(self, last: int, after: Checkpoint | None = None) -> AsyncIterator[Block]: ...
 
     async def last(self) -> int: ...
+
+    async def one(self, number: int) -> Block: ...
 
 
 @dataclass(frozen=True)
@@ -46,16 +51,23 @@ class Source:
 
 
 class Shadow:
-    """Filled through one partition: a block's facts in the order of the ledger."""
+    """Filled through one partition: a block's facts in the order of the ledger, or those about some subjects only."""
 
-    LOCKS = store.PARTITION_LOCKS + 0x100
-
-    def __init__(self, engine: AsyncEngine, source: Source, name: str) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        source: Source,
+        name: str,
+        locks: int = store.SHADOW_LOCKS,
+        is_of: IsOf = lambda subject: True,
+    ) -> None:
         self._engine = engine
+        self._is_of = is_of
         self._source = source
         self._name = name
+        self._locks = locks
         self.engine = engine.execution_options(schema_translate_map={care.SCHEMA: name})
-        self._projector = source.projector(self.engine, 1, self.LOCKS)
+        self._projector = source.projector(self.engine, 1, locks)
         self._checkpoint: Checkpoint | None = None
 
     @property
@@ -63,18 +75,34 @@ class Shadow:
         """Everything up to this block is in; -1 before the first."""
         return -1 if self._checkpoint is None else self._checkpoint.block_number
 
-    async def make(self) -> None:
-        """Empty; what an earlier attempt left behind is dropped."""
+    async def make(self, generation: str | None = None) -> None:
+        """Empty; what an earlier attempt left behind is dropped. ``generation`` is by default that of ``care``."""
         async with self._engine.begin() as connection:
+            await store.lock_partitions(connection, [0], self._locks)
             query = sa.select(care.generation.c.id, care.generation.c.reached)
-            generation = (await connection.execute(query)).mappings().one()
+            row = dict((await connection.execute(query)).mappings().one())
             await connection.execute(sa.select(sa.func.hospital.make_shadow(self._name)))
         async with self.engine.begin() as connection:
-            await connection.execute(sa.insert(care.generation).values(dict(generation)))
+            await connection.execute(sa.insert(care.generation).values({**row, "id": generation or row["id"]}))
         await store.prepare(self.engine, 1)
+
+    async def resume(self, generation: str) -> bool:
+        """Whether one of this generation was left behind half filled: then it is filled on from where it was."""
+        async with self._engine.connect() as connection:
+            if await connection.scalar(sa.select(sa.func.to_regclass(f"{self._name}.generation"))) is None:
+                return False
+        async with self.engine.connect() as connection:
+            found = await connection.scalar(sa.select(care.generation.c.id))
+            block = await connection.scalar(sa.select(sa.func.min(care.position.c.block)))
+        if found != generation or block is None:
+            return False
+        if block >= 0:
+            self._checkpoint = (await self._source.blocks.one(block)).checkpoint
+        return True
 
     async def drop(self) -> None:
         async with self._engine.begin() as connection:
+            await store.lock_partitions(connection, [0], self._locks)
             await connection.execute(sa.select(sa.func.hospital.drop_shadow(self._name)))
 
     async def fill(self, last: int, told: Told) -> None:
@@ -98,16 +126,14 @@ class Shadow:
     async def _project(self, pending: list[BlockFacts]) -> None:
         letters = [Refused.by_relay(letter) for facts in pending for letter in facts.dead_letters]
         await persistently(lambda: self._put_letters(letters))
-        messages: list[Message] = [message for facts in pending for message in facts.messages]
+        messages: list[Message] = [message for facts in pending for message in facts.messages if self._wants(message)]
         await self._projector.project([Record(0, number, b"", message) for number, message in enumerate(messages)])
         if self._projector.stopped:
             raise RuntimeError("a shadow's only partition stopped")
 
+    def _wants(self, message: Message) -> bool:
+        return not isinstance(message, LedgerEvent) or self._is_of(message.subject)
+
     async def _put_letters(self, letters: list[Refused]) -> None:
         async with self.engine.begin() as connection:
             await store.put_dead_letters(connection, letters)
-
-
-async def on_shadow(connection: AsyncConnection, name: str) -> AsyncConnection:
-    """The same connection, whose statements about ``care`` go to the shadow."""
-    return await connection.execution_options(schema_translate_map={care.SCHEMA: name})

@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from emr_readmodel.hospital import index_job
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 UNFINISHED = ("queued", "running")
@@ -38,14 +38,33 @@ class Job:
     finished_at: datetime | None
 
 
+PARTS = "0123456789abcdef"
+"""What the walk compares at a time: EMRs by the first digit of their id; what begins otherwise is of its neighbour."""
+
+
 @dataclass(frozen=True)
 class Verified:
-    """When the rows were last compared with the ledger, and how many differed."""
+    """When rows were last compared with the ledger, and how many differed."""
 
     at: datetime
     differences: int
 
 
+def verified(whole: Verified | None, parts: Mapping[str, Verified]) -> Verified | None:
+    """When the part that was compared longest ago was, and how many rows differed at each part's last comparison.
+
+    None while some part never was. A whole verification is one of every part.
+    """
+    newer = [part for part in parts.values() if whole is None or part.at > whole.at]
+    if whole is not None and len(newer) < len(PARTS):
+        newer.append(whole)
+    elif len(newer) < len(PARTS):
+        return None
+    return Verified(min(each.at for each in newer), sum(each.differences for each in newer))
+
+
+_DONE = sa.and_(index_job.c.kind == JobKind.VERIFICATION.value, index_job.c.state == "done")
+_FOUND = index_job.c.result["found"].as_integer()
 _COLUMNS = [index_job.c[name] for name in Job.__dataclass_fields__]
 
 
@@ -67,15 +86,48 @@ class JobStore:
         query = sa.select(*_COLUMNS).where(index_job.c.state.in_(UNFINISHED))
         return await self._first(query.order_by(index_job.c.created_at, index_job.c.job_id).limit(1))
 
-    async def last_verification(self) -> Verified | None:
+    async def verified(self) -> Verified | None:
         """Of rows, not of erasures."""
+        done = await self._verifications()
+        return verified(done.pop(None, None), {part: each for part, each in done.items() if part is not None})
+
+    async def next_part(self) -> str:
+        """The part that was compared longest ago, or never."""
+        done = await self._verifications()
+        whole = done.get(None)
+
+        def compared_at(part: str) -> float:
+            times = [each.at.timestamp() for each in (done.get(part), whole) if each is not None]
+            return max(times, default=0.0)
+
+        return min(PARTS, key=compared_at)
+
+    async def add_part(self, job_id: str, part: str, started_at: datetime, result: Mapping[str, Any]) -> None:
+        """What the walk found, as a verification that is done. Of those before, the ones that found something stay."""
+        row = {
+            "job_id": job_id,
+            "kind": JobKind.VERIFICATION.value,
+            "argument": {"part": part},
+            "requested_by": "indexer",
+            "state": "done",
+            "result": dict(result),
+            "created_at": started_at,
+            "started_at": started_at,
+            "finished_at": sa.func.now(),
+        }
+        is_of_part = sa.and_(_DONE, index_job.c.argument["part"].as_string() == part, _FOUND == 0)
+        async with self._engine.begin() as connection:
+            await connection.execute(sa.delete(index_job).where(is_of_part))
+            await connection.execute(insert(index_job).values(row))
+
+    async def _verifications(self) -> dict[str | None, Verified]:
+        """The last of each part, and of all rows (None)."""
+        part = index_job.c.argument["part"].as_string()
         is_of_rows = index_job.c.argument["erased"].as_boolean().is_not(sa.true())
-        done = sa.and_(index_job.c.kind == JobKind.VERIFICATION.value, index_job.c.state == "done", is_of_rows)
-        found = index_job.c.result["found"].as_integer()
-        query = sa.select(index_job.c.finished_at, found).where(done).order_by(index_job.c.finished_at.desc()).limit(1)
+        query = sa.select(part, index_job.c.finished_at, _FOUND).where(_DONE, is_of_rows).ext(distinct_on(part))
         async with self._engine.connect() as connection:
-            row = (await connection.execute(query)).first()
-        return None if row is None else Verified(*row)
+            found = await connection.execute(query.order_by(part, index_job.c.finished_at.desc()))
+            return {row[0]: Verified(row[1], row[2]) for row in found}
 
     async def _first(self, query: sa.Select[Any]) -> Job | None:
         async with self._engine.connect() as connection:

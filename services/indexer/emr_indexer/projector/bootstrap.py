@@ -20,6 +20,7 @@ from emr_indexer.jobs.runner import Do, JobRunner, Tell
 from emr_indexer.jobs.shadow import Source
 from emr_indexer.jobs.store import Job, JobKind
 from emr_indexer.jobs.verification import Verification
+from emr_indexer.jobs.walk import Pace, Walk
 from emr_indexer.kafka import log_sparsely
 from emr_indexer.peer import peer_blocks
 from emr_indexer.projector.contents import Pseudonyms
@@ -68,7 +69,7 @@ async def bootstrap(settings: ProjectorSettings) -> AsyncIterator[Services]:
             JobKind.REBUILD: Rebuild(engine, source, settings.kafka.partitions).do,
             JobKind.VERIFICATION: _verification(Verification(engine, source), erasures),
         }
-        jobs = JobRunner(engine, kinds)
+        jobs = JobRunner(engine, kinds, Walk(engine, source, Pace()).run)
         await stack.enter_async_context(background(jobs.run(), "jobs"))
         checks = {name: _check(holds) for name, holds in service.checks.items()}
         yield Services(projector, Readiness({"database": database_answers(engine), **checks}))

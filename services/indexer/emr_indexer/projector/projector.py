@@ -69,7 +69,9 @@ class Replayed:
 
 
 class Projector:
-    """Projects for one hospital. One call of ``project`` at a time."""
+    """Projects for one hospital. One call of ``project`` at a time. One that fills a shadow has other ``locks``, and
+    neither counts nor tells what it does.
+    """
 
     def __init__(
         self,
@@ -86,6 +88,7 @@ class Projector:
         self._pseudonyms = pseudonyms
         self._partitions = partitions
         self._locks = locks
+        self._tells = locks == store.PARTITION_LOCKS
         self.stopped: dict[int, Stop] = {}
         self.is_waiting_for_database = False
 
@@ -103,8 +106,9 @@ class Projector:
         started = time.monotonic()
         waiting = [record for record in records if record.partition not in self.stopped]
         done = await self._project_all(waiting) if waiting else []
-        metrics.BATCH_MESSAGES.observe(len(records))
-        metrics.BATCH_SECONDS.observe(time.monotonic() - started)
+        if self._tells:
+            metrics.BATCH_MESSAGES.observe(len(records))
+            metrics.BATCH_SECONDS.observe(time.monotonic() - started)
         return done
 
     async def replay_all(self) -> None:
@@ -263,6 +267,10 @@ class Projector:
 
     def _settle(self, outcome: Outcome) -> list[Record]:
         """After the commit: what the process remembers and counts."""
+        self._keys.forget(outcome.changes.erased)
+        if not self._tells:
+            self.stopped.update({stop.record.partition: stop for stop in outcome.stops})
+            return outcome.done
         for stop in outcome.stops:
             self.stopped[stop.record.partition] = stop
             metrics.STOPPED.labels(stop.record.partition).set(1)
@@ -271,7 +279,6 @@ class Projector:
             )
         for parked in outcome.changes.parked.values():
             log.critical("emr_parked", event_id=parked.event_id, code=parked.code)
-        self._keys.forget(outcome.changes.erased)
         _count(outcome)
         return outcome.done
 

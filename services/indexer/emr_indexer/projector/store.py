@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,6 +10,7 @@ from emr_model.ledger.events import PARTITIONS, BlockMark, LedgerEvent, decode, 
 from emr_model.ledger.keys import ObjectType
 from emr_model.ledger.values import Access, Life
 from emr_readmodel import care, hospital
+from emr_readmodel.shadows import WALK
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -20,6 +21,10 @@ from emr_indexer.refusals import PARKING, Refusal
 
 PARTITION_LOCKS = 0x454D5203
 """First half of the advisory locks that keep two projectors off one partition: one may not know yet that it lost it."""
+
+SHADOW_LOCKS = PARTITION_LOCKS + 0x100
+WALK_LOCKS = PARTITION_LOCKS + 0x200
+"""The same of the one partition through which a shadow is filled."""
 
 _CONTENT_COLUMNS = frozenset(WITHOUT_DEMOGRAPHICS)
 _EMR_COLUMNS = [column.name for column in care.emr.c if column.name not in _CONTENT_COLUMNS]
@@ -185,8 +190,12 @@ async def _load_stops(connection: AsyncConnection, state: State, partitions: Col
 
 
 async def wrapped_keys(connection: AsyncConnection, emr_ids: Collection[str]) -> dict[str, bytes]:
+    """A shadow of the walk gets none of an EMR that is erased already: its rows are to stay without content."""
     table = hospital.emr_key.c
     query = sa.select(table.emr_id, table.wrapped_keyset).where(table.emr_id == any_of(emr_ids))
+    if _schema(connection) == WALK:
+        is_erased = "select from care.emr e where e.emr_id = emr_key.emr_id and e.life = 'erased'"
+        query = query.where(sa.text(f"not exists ({is_erased})"))
     return {row.emr_id: row.wrapped_keyset for row in await connection.execute(query)}
 
 
@@ -233,13 +242,33 @@ async def _end_sharings(connection: AsyncConnection, endings: Sequence[Ended]) -
 
 
 async def _erase(connection: AsyncConnection, emr_ids: Collection[str]) -> None:
+    """From a shadow that the walk fills meanwhile too, which may not be that far yet."""
     if not emr_ids:
         return
+    for statement in _erasing(emr_ids):
+        await connection.execute(statement)
+    if _schema(connection) is not None:
+        return
+    await lock_partitions(connection, [0], WALK_LOCKS)
+    if await connection.scalar(sa.select(sa.func.to_regclass(f"{WALK}.emr"))) is not None:
+        for statement in _erasing(emr_ids):
+            await connection.execute(statement, execution_options={"schema_translate_map": {care.SCHEMA: WALK}})
+
+
+def _erasing(emr_ids: Collection[str]) -> Iterator[sa.Update | sa.Delete]:
     nothing = dict.fromkeys(_CONTENT_COLUMNS)
-    await connection.execute(sa.update(care.emr).where(care.emr.c.emr_id.in_(emr_ids)).values(nothing))
-    await connection.execute(sa.update(care.note).where(care.note.c.emr_id.in_(emr_ids)).values(dict(WITHOUT_CONTENT)))
+    yield sa.update(care.emr).where(care.emr.c.emr_id.in_(emr_ids)).values(nothing)
+    yield sa.update(care.note).where(care.note.c.emr_id.in_(emr_ids)).values(dict(WITHOUT_CONTENT))
     for table in (care.condition, care.medication, care.pseudonym):
-        await connection.execute(sa.delete(table).where(table.c.emr_id.in_(emr_ids)))
+        yield sa.delete(table).where(table.c.emr_id.in_(emr_ids))
+
+
+def _schema(connection: AsyncConnection) -> str | None:
+    """The shadow to which the connection's statements go; None for schema ``care`` itself."""
+    on = connection.sync_connection
+    names = {} if on is None else on.get_execution_options().get("schema_translate_map") or {}
+    shadow: str | None = names.get(care.SCHEMA)
+    return shadow
 
 
 async def _park(connection: AsyncConnection, parked: Collection[Parked], waiting: Collection[LedgerEvent]) -> None:
