@@ -282,6 +282,7 @@ class Ledger:
                     self._choice.look_again()
                 raise
             except SubmitError:
+                await self._transactions.withdraw(transaction.transaction_id)
                 raise
             except HlfError as error:  # it was handed in: whatever failed after that, its outcome is open
                 raise OutcomePending(transaction.transaction_id) from error

@@ -17,6 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from emr_common.preparations import KEPT as PREPARATIONS_KEPT
 from emr_common.settings import RetentionSettings
+from emr_common.settling import ASKED_FOR
+from emr_common.transactions import PENDING
 
 EVERY_SECONDS = 900.0
 UNANSWERED_KEYS_KEPT = timedelta(days=30)
@@ -28,7 +30,8 @@ FORGOTTEN = Counter("emr_rows_forgotten_total", "Rows that were kept for their t
 
 class Retention:
     """Deletes in short transactions, at most 100,000 rows of a table in a round. Nothing is forgotten that has not
-    ended: a transaction without an outcome, an import or a note that waits, a request's key while it is being answered.
+    ended: an import or a note that waits, a request's key while it is being answered. A transaction without an outcome
+    has ended once the ledger has been asked for it in vain for a week.
     """
 
     def __init__(self, engine: AsyncEngine, settings: RetentionSettings | None = None) -> None:
@@ -43,6 +46,7 @@ class Retention:
         kept = self._settings
         yield idempotency, _keys(timedelta(days=kept.answered_keys_days))
         yield transaction, _ended(transaction.c.settled_at, kept.transactions_days)
+        yield transaction, _lost(timedelta(days=kept.transactions_days))
         yield preparation, preparation.c.prepared_at < sa.func.now() - PREPARATIONS_KEPT
         yield queued_note, _ended(queued_note.c.finished_at, kept.queued_notes_days)
         yield import_job, _ended(import_job.c.finished_at, kept.imports_days)
@@ -66,6 +70,11 @@ def _keys(kept: timedelta) -> sa.ColumnElement[bool]:
     columns = idempotency.c
     answered = sa.and_(columns.state == "done", columns.finished_at < sa.func.now() - kept)
     return sa.or_(answered, columns.started_at < sa.func.now() - UNANSWERED_KEYS_KEPT)
+
+
+def _lost(kept: timedelta) -> sa.ColumnElement[bool]:
+    columns = transaction.c
+    return sa.and_(columns.state == PENDING, columns.created_at < sa.func.now() - max(kept, ASKED_FOR))
 
 
 def _ended(at: sa.Column[datetime], days: float) -> sa.ColumnElement[bool]:

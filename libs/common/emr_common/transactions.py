@@ -90,6 +90,17 @@ class TransactionStore:
         async with self._engine.begin() as connection:
             await connection.execute(_SETTLE, [_outcome(transaction_id, validation_code, block)])
 
+    async def withdraw(self, transaction_id: str) -> None:
+        """It was refused before any orderer had it: there will be no outcome. Repeatable, and tried once only: what
+        stays behind is forgotten in time.
+        """
+        is_this = sa.and_(transaction.c.transaction_id == transaction_id, transaction.c.state == PENDING)
+        try:
+            async with self._engine.begin() as connection:
+                await connection.execute(sa.delete(transaction).where(is_this))
+        except (SQLAlchemyError, OSError) as error:
+            log.warning("transaction_not_withdrawn", transaction_id=transaction_id, exc_info=error)
+
     async def _write_outcomes(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_SECONDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
@@ -15,24 +16,30 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from emr_common.boundary import OPERATIONS
 from emr_common.problems import Problem
+from emr_common.tokens import Claims
 
 MOST_IN_PROGRESS = 256
+MOST_OF_A_CALLER = 64
 MOST_HELD_BYTES = 32 * 1024 * 1024
+MOST_HELD_OF_A_CALLER = 16 * 1024 * 1024
 BODY_SECONDS = 30.0
 DISCARD_BYTES = 16 * 1024 * 1024
 DISCARD_SECONDS = 5.0
 CLOSING = {"Connection": "close"}
+SOON = {"Retry-After": "1"}
 JSON_TYPE = re.compile(r"application/(?:[a-z0-9.-]+\+)?json", re.ASCII | re.IGNORECASE)
 
 
 class Workload:
-    """Turns a request away with OVERLOADED when too many are under way; health and metrics still answer. A stream of
-    events is no work any more once it has begun.
+    """Turns a request away with OVERLOADED when too many are under way, and with TOO_MANY_REQUESTS when too many are
+    this caller's: nobody can take all places. Health and metrics still answer. A stream of events is no work any more
+    once it has begun.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._in_progress = 0
+        self._by_caller: Counter[Claims] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in OPERATIONS:
@@ -41,20 +48,38 @@ class Workload:
         if self._in_progress >= MOST_IN_PROGRESS:
             await turn_away(Problem(Code.OVERLOADED), scope, receive, send)
             return
-        self._in_progress += 1
+        caller = _caller(scope)
+        if caller is not None and self._by_caller[caller] >= MOST_OF_A_CALLER:
+            await turn_away(Problem(Code.TOO_MANY_REQUESTS, headers=SOON), scope, receive, send)
+            return
+        self._count(caller, 1)
         is_counted = True
 
         async def send_and_watch(message: Message) -> None:
             nonlocal is_counted
             if is_counted and message["type"] == "http.response.start" and _is_stream(message):
-                self._in_progress -= 1
+                self._count(caller, -1)
                 is_counted = False
             await send(message)
 
         try:
             await self._app(scope, receive, send_and_watch)
         finally:
-            self._in_progress -= is_counted
+            if is_counted:
+                self._count(caller, -1)
+
+    def _count(self, caller: Claims | None, change: int) -> None:
+        self._in_progress += change
+        if caller is not None:
+            self._by_caller[caller] += change
+            if not self._by_caller[caller]:
+                del self._by_caller[caller]
+
+
+def _caller(scope: Scope) -> Claims | None:
+    """As ``admission`` has left it; None where no token is asked for."""
+    caller: Claims | None = scope.get("state", {}).get("claims")
+    return caller
 
 
 def _is_stream(start: Message) -> bool:
@@ -64,7 +89,7 @@ def _is_stream(start: Message) -> bool:
 class BodyLimit:
     """Refuses a body over its route's limit, announced or chunked, with CONTENT_TOO_LARGE; with UNSUPPORTED_MEDIA_TYPE
     one that is not JSON, or is encoded (its size once decoded could not be known); and with OVERLOADED one for which
-    there is no room beside the bodies of the other requests under way.
+    there is no room beside the bodies of the other requests under way, TOO_MANY_REQUESTS if these are the caller's.
     """
 
     def __init__(self, app: ASGIApp, default: int, by_route: Mapping[str, int]) -> None:
@@ -72,6 +97,7 @@ class BodyLimit:
         self._default = default
         self._by_route = [(compile_path(template)[0], limit) for template, limit in by_route.items()]
         self._held_bytes = 0
+        self._held_by_caller: Counter[Claims] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -91,19 +117,33 @@ class BodyLimit:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
         """What was received counts as held until the request is answered: handlers keep it about that long."""
-        held = 0
+        held, caller = 0, _caller(scope)
 
         def hold(count: int) -> None:
             nonlocal held
             held += count
-            self._held_bytes += count
-            if self._held_bytes > MOST_HELD_BYTES:
-                raise HTTPException(503, headers=CLOSING)
+            self._hold(caller, count)
 
         try:
             await self._app(scope, _limited(receive, limit, hold), send)
         finally:
-            self._held_bytes -= held
+            self._let_go(caller, held)
+
+    def _hold(self, caller: Claims | None, count: int) -> None:
+        self._held_bytes += count
+        if caller is not None:
+            self._held_by_caller[caller] += count
+            if self._held_by_caller[caller] > MOST_HELD_OF_A_CALLER:
+                raise HTTPException(429, headers={**CLOSING, **SOON})
+        if self._held_bytes > MOST_HELD_BYTES:
+            raise HTTPException(503, headers=CLOSING)
+
+    def _let_go(self, caller: Claims | None, count: int) -> None:
+        self._held_bytes -= count
+        if caller is not None:
+            self._held_by_caller[caller] -= count
+            if not self._held_by_caller[caller]:
+                del self._held_by_caller[caller]
 
     def _limit(self, path: str) -> int:
         return next((limit for pattern, limit in self._by_route if pattern.fullmatch(path)), self._default)

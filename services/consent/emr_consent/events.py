@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Self
@@ -23,6 +24,7 @@ from emr_consent.changes import Change, Changes, ChangeStore
 
 MEDIA_TYPE = "text/event-stream"
 MOST_LISTENERS = 100
+MOST_OF_A_CALLER = 10
 POLL_SECONDS = 0.25
 CHECK_SECONDS = 5.0
 FAR_BEHIND_BLOCKS = 100
@@ -38,6 +40,7 @@ class Feed:
     def __init__(self, store: ChangeStore) -> None:
         self._store = store
         self._listeners = 0
+        self._by_caller: Counter[str] = Counter()
         self._recent = Changes(-1, -1, ())
         self._moved = asyncio.Event()
         self._is_closing = False
@@ -60,15 +63,20 @@ class Feed:
     async def stream(self, check: Check, after: int | None) -> AsyncIterator[bytes]:
         """Events after block `after`, else from now on, until the client goes away or `check` fails.
 
-        Raises Problem before the first event: OVERLOADED when there are too many listeners, or what `check` raises.
+        Raises Problem before the first event: OVERLOADED when there are too many listeners, TOO_MANY_REQUESTS when too
+        many are this caller's, or what `check` raises.
         """
         if self._listeners >= MOST_LISTENERS or self._is_closing:
             raise Problem(Code.OVERLOADED)
         caller = await check()
+        if self._by_caller[caller.enrolment_id] >= MOST_OF_A_CALLER:
+            raise Problem(Code.TOO_MANY_REQUESTS, headers={"Retry-After": "5"})
         return self._events(check, caller, await self._store.newest_block() if after is None else after)
 
     async def _events(self, check: Check, caller: Caller, position: int) -> AsyncIterator[bytes]:
+        listener = caller.enrolment_id
         self._listeners += 1
+        self._by_caller[listener] += 1
         checked_at = time.monotonic()
         try:
             yield f"retry: {RETRY_MILLISECONDS}\nid: {position}\n\n".encode()
@@ -82,6 +90,8 @@ class Feed:
             log.info("event_stream_ended", failure=type(error).__name__)
         finally:
             self._listeners -= 1
+            self._by_caller[listener] -= 1
+            self._by_caller += Counter()  # drops those without a stream
 
     async def _after(self, position: int, caller: Caller) -> Changes:
         """Waits for a block after `position`, CHECK_SECONDS at most."""

@@ -323,11 +323,12 @@ async def test_a_ledger_that_goes_away_after_the_submission_leaves_the_outcome_o
         await asyncio.gather(*stopping)
 
 
-async def test_a_refused_submission_is_a_failure_and_not_pending(net: Network, caller: Caller) -> None:
+async def test_a_refused_submission_is_a_failure_and_leaves_nothing_pending(net: Network, caller: Caller) -> None:
     net.peer.script["Submit"] = [failing(grpc.StatusCode.PERMISSION_DENIED, "no")]
     with pytest.raises(Problem) as failure:
         await net.ledger.submit(caller, Function.CREATE_EMR)
     assert failure.value.code is Code.LEDGER_UNAVAILABLE
+    assert await net.transactions.find(str(failure.value.transaction_id)) is None
 
 
 def denied(msp_id: str) -> Any:

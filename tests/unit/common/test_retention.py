@@ -41,7 +41,8 @@ TRANSACTIONS: Mapping[str, tuple[dict[str, Any], bool]] = {
     "committed long ago": ({"state": "committed", "settled_at": ago(days=91)}, True),
     "invalid long ago": ({"state": "invalid", "settled_at": ago(days=91)}, True),
     "committed lately": ({"state": "committed", "settled_at": ago(days=89)}, False),
-    "without an outcome": ({"state": "pending", "created_at": ago(days=900)}, False),
+    "without an outcome": ({"state": "pending", "created_at": ago(days=89)}, False),
+    "without an outcome for long": ({"state": "pending", "created_at": ago(days=91)}, True),
 }
 
 
