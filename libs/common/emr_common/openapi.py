@@ -68,6 +68,15 @@ PATIENT = {
     "name": [{"family": "Moreno", "given": ["Ana"]}],
     "birthDate": "1975-04-02",
 }
+CERTIFICATE_REQUEST = """-----BEGIN CERTIFICATE REQUEST-----
+MIHYMH8CAQAwHTEbMBkGA1UEAwwSZC1iYjI2MTJiNjIxN2YyZTNjMFkwEwYHKoZI
+zj0CAQYIKoZIzj0DAQcDQgAELuqoNfaHwCDtcXhSE7Sj6RZuDdLLtMjhiTf1oGlD
+1URQOGKKKkNbp/G8qga2rHKGr3Iwn+kwHNGZQ+ZXa1uHHKAAMAoGCCqGSM49BAMC
+A0kAMEYCIQDc6c/MWi5ULp91W8JzCID4rMoBOIR5b9Ms+uWfoIx2CgIhAI10KnL4
+dh4XKrMmVj24pddolnZG4C/yiJZR0M0tT3ha
+-----END CERTIFICATE REQUEST-----
+"""
+SIGNATURE = "MEUCIQDc6c/MWi5ULp91W8JzCID4rMoBOIR5b9Ms+uWfoIx2CgIgB4VZbTZpVc5x2wF5vgOQ6zV0b3jYx1nqk8Qm7dQkZ2E="
 BY_NAME: Mapping[str, Any] = {
     "transactionId": TRANSACTION,
     "block": 42,
@@ -94,6 +103,19 @@ BY_NAME: Mapping[str, Any] = {
     "lastFailure": "STATUS_503",
     "function": "AddEmrNote",
     "as_of_block": 42,
+    "certificateRequest": CERTIFICATE_REQUEST,
+    "signature": SIGNATURE,
+    "identifier": {"system": "http://hospital.smarthealthit.org", "value": "7b1f2c"},
+    "familyName": "Moreno",
+    "givenName": "Ana",
+    "givenNames": "Ana",
+    "birthDate": "1975-04-02",
+    "conditionCode": "38341003",
+    "medicationCode": "197361",
+    "expiresAt": "2036-11-24T09:30:00Z",
+    "isParked": False,
+    "parkedEmrs": 0,
+    "parkedEmrIds": [],
 }
 PROBLEM_SCHEMA: Document = {
     "type": "object",

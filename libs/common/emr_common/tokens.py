@@ -31,6 +31,7 @@ ALGORITHMS_BY_KEY = {
 ALGORITHMS = frozenset().union(*ALGORITHMS_BY_KEY.values())
 ACCESS_TOKEN_TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
 LEEWAY_SECONDS = 30
+LONGEST_SUBJECT = 255
 JUDGED = frozenset({"iss", "aud", "sub", "exp", "nbf", "iat"})
 """The claims that are looked at; the others are not kept."""
 TOKENS_KNOWN = 2048
@@ -80,6 +81,7 @@ class TokenVerifier:
         try:
             claims = await self._verified(token)
             self._claims.validate(claims)
+            _check_subject(claims["sub"])
         except IssuerUnreachable:
             raise Problem(Code.ISSUER_UNAVAILABLE) from None
         except (JoseError, ValueError, TypeError, RecursionError):
@@ -116,12 +118,20 @@ def key_id_of(token: str) -> str:
 
 def verified(token: str, key: PublicKey) -> jwt.Token:
     """The token, whose signature is the key's by an algorithm of that key. Its claims are yet to be validated. Raises
-    JoseError or ValueError.
+    JoseError or ValueError, for any critical header too (RFC 7515, 4.1.11): no extension is understood here.
     """
     decoded = jwt.decode(token, key, registry=Algorithms())
-    if decoded.header["alg"] not in _algorithms_of(key):
+    if decoded.header["alg"] not in _algorithms_of(key) or "crit" in decoded.header:
         raise UnsupportedAlgorithmError
     return decoded
+
+
+def _check_subject(subject: str) -> None:
+    """OpenID Connect Core, section 2: at most 255 characters. What cannot be shown, no issuer means. Raises
+    ValueError.
+    """
+    if len(subject) > LONGEST_SUBJECT or not subject.isprintable():
+        raise ValueError("sub")
 
 
 def _algorithms_of(key: PublicKey) -> frozenset[str]:

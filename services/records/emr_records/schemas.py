@@ -140,6 +140,10 @@ class SearchIn(Body):
     Hits are in the order of the name that is sought; with dates alone, the last visit's, latest first; else of ids.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"familyName": "mor", "birthDate": "1975-04-02", "limit": 20}]}
+    )
+
     family_name: Name | None = None
     given_name: Name | None = None
     birth_date: date | None = None

@@ -73,6 +73,12 @@ class IdentifierIn(Body):
 class LookupIn(Body):
     """One of the two."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"identifier": {"system": "http://hospital.smarthealthit.org", "value": "7b1f2c"}}]
+        }
+    )
+
     identifier: IdentifierIn | None = None
     patient_id: LedgerId | None = None
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import jsonschema_rs
+import orjson
 import pytest
+from emr_common.boundary import PREFIX
 from emr_common.openapi import operations
 from emr_common.settings import Settings
 from emr_consent.main import application as consent
@@ -18,6 +20,9 @@ from emr_records.main import application as records
 from emr_records.settings import RecordsSettings
 from emr_registration.main import application as registration
 from emr_registration.settings import RegistrationSettings
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from pydantic import TypeAdapter
 from support.access_tables import AccessTables
 
 NOWHERE = {
@@ -47,12 +52,17 @@ Document = dict[str, Any]
 
 
 @pytest.fixture(params=SERVICES)
-def document(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Document:
+def service(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
     for name, value in NOWHERE.items():
         monkeypatch.setenv(name, value)
     application, settings = SERVICES[request.param]
-    found: Document = application(settings()).openapi()
-    return found
+    made: FastAPI = application(settings())
+    return made
+
+
+@pytest.fixture
+def document(service: FastAPI) -> Document:
+    return service.openapi()
 
 
 def validate(document: Document, schema: Document, value: Any) -> None:
@@ -70,6 +80,25 @@ def test_every_body_and_answer_has_an_example_that_its_schema_allows(document: D
             assert example is not None, (method, path)
             if "schema" in content and "example" in content:
                 validate(document, content["schema"], content["example"])
+
+
+def test_the_example_of_a_body_is_one_that_the_service_takes(service: FastAPI, document: Document) -> None:
+    taken = 0
+    for route in _routes(service):
+        if route.body_field is not None:
+            [method] = route.methods or ("",)
+            content = document["paths"][f"{PREFIX}{route.path}"][method.lower()]["requestBody"]["content"]
+            adapter: TypeAdapter[Any] = TypeAdapter(route.body_field.field_info.annotation or Any)
+            adapter.validate_json(orjson.dumps(content["application/json"]["example"]))
+            taken += 1
+    assert taken
+
+
+def _routes(service: FastAPI) -> Iterator[APIRoute]:
+    """Those under the prefix, which FastAPI keeps in the routers that hold them."""
+    for included in service.routes:
+        router = getattr(included, "original_router", None)
+        yield from (route for route in getattr(router, "routes", ()) if isinstance(route, APIRoute))
 
 
 def test_every_parameter_has_an_example_that_its_schema_allows(document: Document) -> None:
@@ -137,4 +166,4 @@ def test_an_answer_from_the_read_model_says_how_far_it_is_and_waits_when_asked(
         parameters = {parameter["name"] for parameter in operation.get("parameters", [])}
         if {"min_block", "minBlock"} & (parameters | _members(document, operation.get("requestBody"))):
             waits.add((method, path))
-    assert says == waits == FROM_THE_READ_MODEL[request.node.callspec.params["document"]]
+    assert says == waits == FROM_THE_READ_MODEL[request.node.callspec.params["service"]]
