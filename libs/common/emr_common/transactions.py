@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,6 +23,7 @@ VALID = "VALID"
 PENDING, COMMITTED, INVALID = "pending", "committed", "invalid"
 FLUSH_SECONDS = 0.25
 QUEUE_LIMIT = 10_000
+ONE_SUBMISSION = timedelta(seconds=30)
 
 log = structlog.get_logger(__name__)
 
@@ -91,10 +93,11 @@ class TransactionStore:
             await connection.execute(_SETTLE, [_outcome(transaction_id, validation_code, block)])
 
     async def withdraw(self, transaction_id: str) -> None:
-        """It was refused before any orderer had it: there will be no outcome. Repeatable, and tried once only: what
-        stays behind is forgotten in time.
+        """It was refused before any orderer had it: there will be no outcome. An older row stays: it may be of an
+        earlier submission of the same transaction. Tried once only; what stays behind is forgotten in time.
         """
-        is_this = sa.and_(transaction.c.transaction_id == transaction_id, transaction.c.state == PENDING)
+        is_own = transaction.c.created_at > sa.func.now() - ONE_SUBMISSION
+        is_this = sa.and_(transaction.c.transaction_id == transaction_id, transaction.c.state == PENDING, is_own)
         try:
             async with self._engine.begin() as connection:
                 await connection.execute(sa.delete(transaction).where(is_this))
