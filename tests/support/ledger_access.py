@@ -97,9 +97,12 @@ class LedgerAccess:
         return [block async for block in deliver(gateway, reader, CHANNEL, start=start, stop=newest)]
 
     async def transactions(self, organization: str, start: int = 0) -> dict[str, tuple[int, BlockTransaction]]:
-        """By id: the number of its block, and the transaction."""
-        blocks = await self.blocks(organization, start)
-        return {one.transaction_id: (block.number, one) for block in blocks for one in block.transactions}
+        """By id: the number of its block, and the transaction; of one that was handed in again, the first."""
+        found: dict[str, tuple[int, BlockTransaction]] = {}
+        for block in await self.blocks(organization, start):
+            for one in block.transactions:
+                found.setdefault(one.transaction_id, (block.number, one))
+        return found
 
 
 @asynccontextmanager

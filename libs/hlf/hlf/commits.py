@@ -26,6 +26,8 @@ Commit = CommitStatus
 LOOKUP_TIMEOUT_SECONDS = 5.0
 AGAIN_AFTER_SECONDS = 2.0
 """So long a submission that broke off may take to show in a block before the same transaction is handed in again."""
+UNHEARD_SECONDS = 6.0
+"""The same of one that an orderer took: what a leader had not passed on yet goes down with it."""
 _NO_SUCH_TRANSACTION = "no such transaction ID"
 
 
@@ -148,8 +150,9 @@ class CommitTracker:
     async def settle(self, transaction: Transaction, *, timeout_seconds: float = 30.0) -> Commit:
         """Submits a transaction and waits until it is committed.
 
-        A submission that broke off may have gone down with the peer that took it: then the very same transaction is
-        handed in again, until a peer takes it. A ledger takes one id once, so it has its effect once.
+        A submission may have gone down with the peer or the orderer that took it. So where it broke off, or nothing is
+        heard of it for long, the very same transaction is handed in again. A ledger takes one id once, so it has its
+        effect once.
 
         Raises SubmitError if it was refused, TransactionInvalid if it ended otherwise than valid, CommitUnknown if
         it is not known in time how it ended.
@@ -212,25 +215,29 @@ class CommitTracker:
 
     async def _hand_in(self, transaction: Transaction, pending: Pending, timeout_seconds: float) -> None:
         """Raises SubmitError for the first refusal only: after an attempt that broke off, that one may count."""
+        seconds = UNHEARD_SECONDS
         try:
             await transaction.submit()
         except SubmitError as error:
             if not error.is_outcome_unknown:
                 raise
             logger.warning("submit of %s broke off, waiting for its outcome", transaction.transaction_id)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(timeout_seconds):
-                    await self._hand_in_again(transaction, pending)
+            seconds = AGAIN_AFTER_SECONDS
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                await self._hand_in_again(transaction, pending, seconds)
 
-    async def _hand_in_again(self, transaction: Transaction, pending: Pending) -> None:
-        while await pending.within(AGAIN_AFTER_SECONDS) is None:
+    async def _hand_in_again(self, transaction: Transaction, pending: Pending, seconds: float) -> None:
+        """Each time that nothing is heard within so many seconds, until it is refused."""
+        while await pending.within(seconds) is None:
+            logger.warning("transaction %s is handed in again", transaction.transaction_id)
             try:
                 await transaction.submit()
+                seconds = UNHEARD_SECONDS
             except SubmitError as error:
-                logger.warning("submit of %s, made again: %s", transaction.transaction_id, error.message)
-                if error.is_outcome_unknown:
-                    continue
-            return
+                if not error.is_outcome_unknown:
+                    return
+                seconds = AGAIN_AFTER_SECONDS
 
     async def _first_of(self, future: "asyncio.Future[None]") -> None:
         """Waits for `future`, or for the end of the follower, whose error is then raised."""

@@ -234,6 +234,21 @@ async def test_a_submit_that_went_down_with_its_peer_is_made_again_and_counts_on
     assert first == second
 
 
+async def test_what_an_orderer_took_and_lost_is_handed_in_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commits, "UNHEARD_SECONDS", 0.05)
+    async with network() as net, CommitTracker(net.gateway, MEMBER, "care") as tracker:
+        transaction = await net.gateway.contract(MEMBER, "care", "kv").propose("put").endorse()
+
+        async def order(request: Any, context: Any) -> Any:
+            await net.add_block(request.transaction_id)
+            return await submitted(request, context)
+
+        net.peer.script["Submit"] = [submitted, order]
+        assert (await tracker.settle(transaction)).block_number == 1
+    first, second = [request for method, request in net.peer.calls if method == "Submit"]
+    assert first == second
+
+
 @pytest.mark.parametrize(
     ("then", "submitted_times"),
     [(failing(grpc.StatusCode.ABORTED, "status=FORBIDDEN"), 2), (submitted, 2), (LOST, 4)],
