@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import pytest
 import pytest_asyncio
 from emr_deploy.bundles import make_histories
@@ -101,12 +103,21 @@ class Scene:
             writer.answers.clear()
         return told
 
-    async def until_level(self) -> None:
-        async def level() -> bool:
-            heights = {peer.height for peer in (await self.system.system.network.status()).peers}
-            return None not in heights and len(heights) == 1
+    async def until_recovered(self) -> None:
+        """All peers have the same blocks and know each other: each gets a copy of what the other endorses."""
+        names = [name for one in self.system.organizations for name in peer_ports(one)]
 
-        await self.system.until(level, "all four peers have the same blocks", seconds=180)
+        async def recovered() -> bool:
+            heights = {peer.height for peer in (await self.system.system.network.status()).peers}
+            return None not in heights and len(heights) == 1 and all(map(self._knows_all_others, names))
+
+        await self.system.until(recovered, "all four peers are level and know each other", seconds=180)
+
+    def _knows_all_others(self, name: str) -> bool:
+        address = self.system.system.ports.address(f"{name}-operations")
+        metrics = httpx.get(f"http://{address}/metrics", trust_env=False).text
+        known = re.search(r'^gossip_membership_total_peers_known\{channel="care"\} (\S+)', metrics, re.MULTILINE)
+        return known is not None and float(known[1]) == len(PLACES) - 1
 
     async def tell(self) -> None:
         """Both workflows, to their end."""
@@ -151,6 +162,7 @@ async def test_a_peer_that_is_killed_costs_no_note(scene: Scene, organization: s
         await scene.until_written(NOTES_MEANWHILE)
     print(f"{process} killed: {dict(scene.told())}")
     await scene.system.ready(process)
+    await scene.until_recovered()
 
 
 @pytest.mark.parametrize(("organization", "place"), PLACES)
@@ -162,10 +174,11 @@ async def test_notes_go_on_while_a_peer_hangs(scene: Scene, organization: str, p
             await scene.until_written(NOTES_MEANWHILE)
     print(f"{process} hanging: {dict(scene.told())}")
     await scene.system.ready(process)
+    await scene.until_recovered()
 
 
 async def test_every_note_that_was_taken_is_on_the_ledger_once_and_in_the_rows_of_both(scene: Scene) -> None:
-    await scene.until_level()
+    await scene.until_recovered()
     for writer in scene.writers:
         assert await _texts(scene.system, writer) == writer.taken
     query = "select emr_id, owner_msp, version, visits, life from care.emr order by emr_id"

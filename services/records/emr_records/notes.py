@@ -120,7 +120,8 @@ class NoteWriter:
         expected_version: int | None = None,
         attempt: NoteJournal | None = None,
     ) -> NoteAdded:
-        """Adds a note at the current version, or at ``expected_version`` only (VERSION_CONFLICT otherwise).
+        """Adds a note at the current version, or at ``expected_version`` only (VERSION_CONFLICT otherwise). Where no
+        version is expected, and others keep coming first, that is a CONFLICT.
 
         A note id that the EMR knows answers with its version when the content is the same, NOTE_ID_REUSED when it is
         not.
@@ -134,7 +135,11 @@ class NoteWriter:
                 except Problem as problem:
                     if problem.code is Code.NOTE_ID_EXISTS:
                         return await self._repeated(caller, emr_id, note_id, note, problem)
-                    if pause_seconds is None or problem.code not in RACES:
+                    if problem.code not in RACES:
+                        raise
+                    if pause_seconds is None:
+                        if expected_version is None:
+                            raise Problem(Code.CONFLICT, transaction_id=problem.transaction_id) from problem
                         raise
                     emr = await self.known_emrs.look_again(caller, emr_id)
                     if problem.code is Code.VERSION_CONFLICT and expected_version not in (None, emr.version):
