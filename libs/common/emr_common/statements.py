@@ -28,7 +28,7 @@ FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClien
 
 class Statement:
     """One round trip, durable when it returns. Its ``sa.bindparam`` are given as keywords, each by name, as the driver
-    takes them: JSON as text.
+    takes them: JSON as text, which comes back as what it means.
 
     Everything raises as SQLAlchemy does: DBAPIError, a pool's TimeoutError, OSError.
     """

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from emr_common import tracing
 from emr_common.queued_notes import QueuedNotes
+from emr_common.statements import Statement
 
 VALID = "VALID"
 PENDING, COMMITTED, INVALID = "pending", "committed", "invalid"
@@ -77,10 +78,8 @@ class TransactionStore:
 
     async def begin(self, transaction_id: str, caller: str, function: str) -> None:
         """Durable when it returns."""
-        row: dict[str, Any] = {"transaction_id": transaction_id, "caller": caller, "function": function}
-        row |= {"state": PENDING, "traceparent": tracing.traceparent()}
-        async with self._engine.begin() as connection:
-            await connection.execute(insert(transaction).values(row).on_conflict_do_nothing())
+        row = {"this": transaction_id, "by": caller, "calls": function, "trace": tracing.traceparent()}
+        await _BEGIN.run(self._engine, **row)
 
     def settle(self, transaction_id: str, validation_code: str, block: int | None) -> None:
         """Has the outcome written soon. When writing is far behind it is left out: the ledger still has it."""
@@ -134,6 +133,17 @@ def _outcome(transaction_id: str, validation_code: str, block: int | None) -> di
 _STATUS = [
     transaction.c[name] for name in ("transaction_id", "caller", "function", "state", "block", "validation_code")
 ]
+_BEGIN = Statement(
+    insert(transaction)
+    .values(
+        transaction_id=sa.bindparam("this"),
+        caller=sa.bindparam("by"),
+        function=sa.bindparam("calls"),
+        state=PENDING,
+        traceparent=sa.bindparam("trace"),
+    )
+    .on_conflict_do_nothing()
+)
 _SETTLE = (
     sa.update(transaction)
     .where(transaction.c.transaction_id == sa.bindparam("this"))
