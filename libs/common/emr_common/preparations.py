@@ -11,14 +11,18 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from emr_model.ledger.codes import Code
 from emr_model.ledger.functions import Function, Kind
 from emr_readmodel.hospital import preparation
 from sqlalchemy.ext.asyncio import AsyncEngine
+
+from emr_common.problems import Problem
 
 ENDORSE_WITHIN = timedelta(minutes=4)
 SUBMIT_WITHIN = timedelta(minutes=10)
 ANOTHER_MAY_AFTER = timedelta(seconds=30)
 KEPT = timedelta(days=1)
+MOST_OPEN = 500
 PREPARED, ENDORSED, SUBMITTED, VOID = "prepared", "endorsed", "submitted", "void"
 
 columns = preparation.c
@@ -61,6 +65,12 @@ class Preparation:
         return PREPARED if self.transaction is None else ENDORSED
 
 
+def _open_of(caller: str) -> sa.Select[int]:
+    """How many of a caller's have been prepared within SUBMIT_WITHIN and not been handed in."""
+    is_open = sa.and_(columns.prepared_at > sa.func.now() - SUBMIT_WITHIN, columns.submitted_at.is_(None))
+    return sa.select(sa.func.count()).where(columns.caller == caller, is_open)
+
+
 class PreparationStore:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -68,7 +78,7 @@ class PreparationStore:
     async def add(
         self, transaction_id: str, caller: str, function: Function, ids: Mapping[str, Any], proposal: bytes
     ) -> Preparation:
-        """Drops what is older than a day, too."""
+        """Drops what is older than a day, too. Raises Problem TOO_MANY_REQUESTS when the caller has MOST_OPEN."""
         row = {
             "transaction_id": transaction_id,
             "caller": caller,
@@ -78,6 +88,8 @@ class PreparationStore:
         }
         async with self._engine.begin() as connection:
             await connection.execute(sa.delete(preparation).where(columns.prepared_at < sa.func.now() - KEPT))
+            if (await connection.scalars(_open_of(caller))).one() >= MOST_OPEN:
+                raise Problem(Code.TOO_MANY_REQUESTS, headers={"Retry-After": "60"})
             added = await connection.execute(sa.insert(preparation).values(row).returning(*_COLUMNS))
             return _preparation(added.mappings().one())
 

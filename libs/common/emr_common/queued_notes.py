@@ -13,7 +13,12 @@ from emr_readmodel.hospital import queued_note
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from emr_common.problems import Problem
+
 QUEUED, SUBMITTED, COMMITTED, REFUSED = "queued", "submitted", "committed", "refused"
+
+MOST_WAITING = 1000
+"""Of one caller's."""
 
 columns = queued_note.c
 _ENDED = {"sealed_note": None, "finished_at": sa.func.now()}
@@ -60,9 +65,14 @@ class QueuedNotes:
         self._engine = engine
 
     async def add(self, note: QueuedNote) -> None:
-        """Durable when it returns. Repeatable."""
+        """Durable when it returns. Repeatable. Raises Problem TOO_MANY_REQUESTS when MOST_WAITING of the caller's other
+        notes wait.
+        """
         row = {name: getattr(note, name) for name in _NAMES}
+        waits = sa.and_(columns.caller == note.caller, columns.finished_at.is_(None), columns.ticket != note.ticket)
         async with self._engine.begin() as connection:
+            if (await connection.scalars(sa.select(sa.func.count()).where(waits))).one() >= MOST_WAITING:
+                raise Problem(Code.TOO_MANY_REQUESTS, headers={"Retry-After": "60"})
             added = insert(queued_note).values(row).on_conflict_do_nothing(index_elements=[columns.ticket])
             await connection.execute(added)
 

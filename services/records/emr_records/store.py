@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
+from emr_common.problems import Problem
+from emr_model.ledger.codes import Code
 from emr_readmodel.hospital import import_job, import_result
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 UNFINISHED = ("queued", "running")
+MOST_UNFINISHED = 100
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,9 +45,17 @@ class ImportStore:
         self._engine = engine
 
     async def add(self, job: ImportJob, remarks: Sequence[ImportResult]) -> None:
-        """Accepts a job with what is known of it already. Repeatable."""
+        """Accepts a job with what is known of it already. Repeatable. Raises Problem TOO_MANY_REQUESTS when
+        MOST_UNFINISHED of the caller's other jobs have not ended.
+        """
+        columns = import_job.c
+        is_open = sa.and_(
+            columns.caller == job.caller, columns.finished_at.is_(None), columns.import_id != job.import_id
+        )
         row = {name: getattr(job, name) for name in ("import_id", "emr_id", "caller", "state", "sealed_bundle")}
         async with self._engine.begin() as connection:
+            if (await connection.scalars(sa.select(sa.func.count()).where(is_open))).one() >= MOST_UNFINISHED:
+                raise Problem(Code.TOO_MANY_REQUESTS, headers={"Retry-After": "60"})
             await connection.execute(insert(import_job).values(row).on_conflict_do_nothing())
             for remark in remarks:
                 statement = insert(import_result).values(import_id=job.import_id, **vars(remark))
