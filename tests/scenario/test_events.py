@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
 import httpx
+from emr_consent.events import MOST_OF_A_CALLER
 from emr_consent.schemas import SharingOut
 from pydantic.alias_generators import to_camel
 from support.sharing_steps import Cast, Steps
@@ -109,6 +110,19 @@ async def test_a_stream_that_broke_goes_on_where_it_was(steps: Steps) -> None:
     async with listening(steps.stack, steps.patient, after=seen) as patient:
         async with asyncio.timeout(WAIT_SECONDS):
             assert of(steps, "shared")(await anext(patient))
+
+
+async def test_one_listener_cannot_take_the_streams_of_others(steps: Steps, stack: Stack) -> None:
+    headers = {"Authorization": f"Bearer {await stack.token(steps.patient.subject, steps.patient.organization)}"}
+    async with AsyncExitStack() as streams:
+        for _ in range(MOST_OF_A_CALLER):
+            await streams.enter_async_context(listening(stack, steps.patient))
+        async with httpx.AsyncClient(timeout=WAIT_SECONDS, trust_env=False) as http:
+            refused = await http.get(f"{stack.url('consent', 'a')}/v1/events", headers=headers)
+        assert (refused.status_code, refused.json()["code"]) == (429, "TOO_MANY_REQUESTS")
+        assert int(refused.headers["retry-after"]) > 0
+        async with listening(stack, steps.cast.healthcenter):
+            pass
 
 
 async def test_a_stream_ends_with_the_listeners_enrolment(stack: Stack) -> None:
