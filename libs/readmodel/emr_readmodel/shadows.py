@@ -23,6 +23,7 @@ begin
     end if;
     execute format('drop schema if exists %I cascade', shadow);
     execute format('create schema %I', shadow);
+    execute format('comment on schema %I is %L', shadow, obj_description('care'::regnamespace, 'pg_namespace'));
     for part in select grantee, privilege_type from pg_namespace, aclexplode(nspacl)
         where nspname = 'care' and grantee <> nspowner and grantee <> 0
     loop
