@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -33,6 +34,7 @@ from support.ledger_writer import CHANNEL, NAMESPACE, visit_note
 from support.read_model import Hospital, query, rows
 from support.reference_replay import actual
 
+AWAY_SECONDS = float(os.environ.get("KAFKA_AWAY_SECONDS", "2"))
 HELD_BLOCKS = 3 * QUEUED_BLOCKS + 4
 """In the two queues between a relay's stages, in the batch that Kafka does not take, and in the stages' hands."""
 
@@ -236,7 +238,11 @@ async def test_content_that_the_peer_has_later_fills_its_row(
         await eventually(filled)
 
 
-async def test_a_projector_that_was_stopped_catches_up(ledger: Ledger, settings: KafkaSettings) -> None:
+async def test_a_projector_that_was_stopped_catches_up(
+    ledger: Ledger, settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes the seat of the one before: Kafka need not find out first that nobody sits there any more."""
+    monkeypatch.setattr("emr_indexer.projector.worker.SESSION_SECONDS", 85.0)
     async with running(relay(ledger, settings).run()):
         async with running(projector(ledger, settings).run()):
             await admit_with_notes(ledger, 2)
@@ -327,7 +333,7 @@ async def test_a_kafka_that_was_away_loses_nothing(
         await admit_with_notes(ledger, 3)
         for _ in range(10 * QUEUED_BLOCKS):
             ledger.hospital.writer.genesis()
-        await asyncio.sleep(2)
+        await asyncio.sleep(AWAY_SECONDS)
         assert ledger.taken - before <= HELD_BLOCKS, "however long Kafka is away, the rest stays with the peer"
         await asyncio.to_thread(kafka.start)
         await as_of(ledger, 6 + 10 * QUEUED_BLOCKS)

@@ -15,6 +15,7 @@ from emr_indexer.projector import store
 from emr_indexer.projector.dead_letters import DeadLetters
 from emr_indexer.projector.monitor import Monitor
 from emr_indexer.projector.projector import Projector
+from emr_indexer.projector.seats import Seat, seated
 from emr_indexer.projector.worker import Handlers, Worker
 
 log = structlog.get_logger(__name__)
@@ -37,8 +38,8 @@ class ProjectorService:
         }
 
     async def run(self) -> None:
-        """Until cancelled. Raises when the consumer stands still or fails, or when a person let a stopped partition go
-        on: the process must begin anew then.
+        """Until cancelled. Raises when the consumer stands still or fails, when another process has this one's seat, or
+        when a person let a stopped partition go on: the process must begin anew then.
         """
         topics = self._kafka.topics
         generation = await persistently(lambda: store.prepare(self._engine, topics.partitions))
@@ -48,15 +49,17 @@ class ProjectorService:
         stopped_here = self._projector.stopped.keys()
         self._monitor = Monitor(self._engine, self._kafka.bootstrap_servers, topics, group, stopped_here)
         handlers = Handlers(self._projector.project, DeadLetters(self._engine).keep, self._projector.resume)
-        worker = Worker(self._kafka, group, handlers)
-        async with worker.running():
-            log.info("projecting", group=group)
-            await self._until_failure(worker, self._monitor)
+        async with seated(self._engine) as seat:
+            worker = Worker(self._kafka, group, f"projector-{seat.number}", handlers)
+            async with worker.running():
+                log.info("projecting", group=group, seat=seat.number)
+                await self._until_failure(worker, self._monitor, seat)
 
-    async def _until_failure(self, worker: Worker, monitor: Monitor) -> None:
-        watch = asyncio.create_task(monitor.run())
+    async def _until_failure(self, worker: Worker, monitor: Monitor, seat: Seat) -> None:
+        watches = [asyncio.create_task(monitor.run()), asyncio.create_task(seat.keep())]
         try:
-            await asyncio.wait({watch, worker.failure}, return_when=asyncio.FIRST_COMPLETED)
-            await (worker.failure if worker.failure.done() else watch)
+            done, _ = await asyncio.wait({*watches, worker.failure}, return_when=asyncio.FIRST_COMPLETED)
+            await done.pop()
         finally:
-            watch.cancel()
+            for each in watches:
+                each.cancel()

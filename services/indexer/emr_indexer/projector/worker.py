@@ -26,7 +26,7 @@ from emr_indexer.projector.traces import traced_batch
 BATCH_MESSAGES = 1000
 BATCH_BYTES = 8 * 1024 * 1024
 COMMIT_SECONDS = 1.0
-SESSION_SECONDS = 12.0  # how long the partitions of a worker that was killed wait for the next one
+SESSION_SECONDS = 12.0  # how long the partitions of a worker wait that is killed, or ends, and does not come back
 
 
 OnRecords = Callable[[Sequence[Record]], Awaitable[Collection[Record]]]
@@ -46,11 +46,12 @@ class Handlers:
 class Worker:
     """``failure`` is set, and the worker of no more use, once a handler raised."""
 
-    def __init__(self, settings: KafkaSettings, group: str, handlers: Handlers) -> None:
+    def __init__(self, settings: KafkaSettings, group: str, member: str, handlers: Handlers) -> None:
+        """``member`` names this process in the group: one that follows it under the name has its partitions at once."""
         self._topics = settings.topics
         self._handlers = handlers
         self._folder = tempfile.TemporaryDirectory(prefix="emr-projector-")  # faust wants one; nothing is kept in it
-        self._app = _application(settings, group, self._folder.name)
+        self._app = _application(settings, group, member, self._folder.name)
         self._app.transport = Transport(self._app, (self._topics.events, self._topics.dead_letters))
         self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._works = [
@@ -116,7 +117,7 @@ def first_left(records: Sequence[Record], done: Collection[Record]) -> dict[int,
     return offsets
 
 
-def _application(settings: KafkaSettings, group: str, folder: str) -> Any:
+def _application(settings: KafkaSettings, group: str, member: str, folder: str) -> Any:
     return faust.App(
         group,
         broker=[f"aiokafka://{server}" for server in settings.bootstrap_servers],
@@ -127,6 +128,7 @@ def _application(settings: KafkaSettings, group: str, folder: str) -> Any:
         topic_allow_declare=False,
         topic_disable_leader=True,
         consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=member,
         consumer_max_fetch_size=MAX_RECORD_BYTES,
         broker_commit_interval=COMMIT_SECONDS,
         broker_session_timeout=SESSION_SECONDS,
