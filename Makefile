@@ -64,6 +64,9 @@ joining: setup  ## a hospital joins the whole running system under load; PYTEST_
 failover: setup  ## two official peers a hospital, each killed and hung under load, on the whole system (FABRIC_BIN)
 	FAILOVER=1 $(BIN)/pytest -s tests/failover $(PYTEST_ARGS)
 
+restoring: setup  ## a backup of a running system, restored elsewhere, started, verified and used
+	RESTORING=1 $(BIN)/pytest -s tests/restoring $(PYTEST_ARGS)
+
 network-kills: setup  ## `emr network up|add-org|upgrade-chaincode|remove-org` killed after every step, on both ledgers
 	KILL_EVERY_STEP=1 $(BIN)/pytest -s tests/integration/network tests/conformance/test_killed_administration.py $(PYTEST_ARGS)
 

@@ -343,9 +343,17 @@ async def running_stack(
     root: Path, ledger: Ledger = "devnet", *, topology: Path = TOPOLOGY, is_traced: bool = True
 ) -> AsyncIterator[Stack]:
     """A new system in `root`, taken down at the end; its logs stay. Raises ProgramsMissing."""
+    system = System(Home(root), lambda _: None)
+    system.prepare(free_ports=True, topology=topology, ledger=ledger)
+    async with running_again(root, is_traced=is_traced) as stack:
+        yield stack
+
+
+@asynccontextmanager
+async def running_again(root: Path, *, is_traced: bool = True) -> AsyncIterator[Stack]:
+    """The system that is prepared in `root`."""
     lines: list[str] = []
     system = System(Home(root), lines.append)
-    system.prepare(free_ports=True, topology=topology, ledger=ledger)
     with (
         otlp_receiver() as collector,
         webhook_receiver(root) as his,
