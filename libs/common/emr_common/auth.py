@@ -66,7 +66,8 @@ CallerDep = Annotated[Caller, Depends(current_caller)]
 def require(*roles: Role) -> Callable[..., Awaitable[Caller]]:
     """A dependency that gives the caller when they have one of ``roles``, else raises Problem ROLE_NOT_ALLOWED."""
 
-    async def permitted(caller: CallerDep) -> Caller:
+    async def permitted(request: Request) -> Caller:
+        caller = await current_caller(request)
         if caller.role not in roles:
             raise Problem(Code.ROLE_NOT_ALLOWED)
         return caller

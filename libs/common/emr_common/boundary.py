@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 from emr_model.ledger.codes import Code
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -80,10 +80,11 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-Id"] = self._request_id
-            headers["X-Content-Type-Options"] = "nosniff"
-            headers.setdefault("Cache-Control", "no-store")
+            given = list(message["headers"])
+            added = [(b"x-request-id", self._request_id.encode()), (b"x-content-type-options", b"nosniff")]
+            if not any(name == b"cache-control" for name, _ in given):
+                added.append((b"cache-control", b"no-store"))
+            message = {**message, "headers": given + added}
         await self._send(message)
 
     def describe(self, span: Span) -> None:

@@ -66,6 +66,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # ``boundary`` sees to all three
     )
     for router in routers:
         app.include_router(router, prefix=PREFIX)
@@ -128,6 +129,7 @@ def run(app: FastAPI, settings: Settings) -> None:
         ws="none",
         log_config=None,
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         date_header=True,
         lifespan="on",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 from emr_readmodel.hospital import transaction
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -63,7 +63,7 @@ class TransactionStore:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self.queued = QueuedNotes(engine)
-        self._outcomes: asyncio.Queue[dict[str, Any]] = asyncio.Queue(QUEUE_LIMIT)
+        self._outcomes: asyncio.Queue[_Outcome] = asyncio.Queue(QUEUE_LIMIT)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[TransactionStore]:
@@ -88,8 +88,7 @@ class TransactionStore:
 
     async def settle_now(self, transaction_id: str, validation_code: str, block: int) -> None:
         """The same, durable when it returns."""
-        async with self._engine.begin() as connection:
-            await connection.execute(_SETTLE, [_outcome(transaction_id, validation_code, block)])
+        await self._settle([_outcome(transaction_id, validation_code, block)])
 
     async def withdraw(self, transaction_id: str) -> None:
         """It was refused before any orderer had it: there will be no outcome. An older row stays: it may be of an
@@ -113,10 +112,13 @@ class TransactionStore:
         if not outcomes:
             return
         try:
-            async with self._engine.begin() as connection:
-                await connection.execute(_SETTLE, outcomes)
+            await self._settle(outcomes)
         except (SQLAlchemyError, OSError) as error:
             log.warning("outcomes_not_written", count=len(outcomes), exc_info=error)
+
+    async def _settle(self, outcomes: Sequence[_Outcome]) -> None:
+        these, states, codes, blocks = zip(*outcomes, strict=True)
+        await _SETTLE.run(self._engine, these=these, states=states, codes=codes, blocks=blocks)
 
     async def find(self, transaction_id: str) -> Status | None:
         query = sa.select(*_STATUS).where(transaction.c.transaction_id == transaction_id)
@@ -125,9 +127,13 @@ class TransactionStore:
         return None if row is None else Status(*row)
 
 
-def _outcome(transaction_id: str, validation_code: str, block: int | None) -> dict[str, Any]:
+_Outcome = tuple[str, str, str, int | None]
+"""Transaction id, state, validation code and block."""
+
+
+def _outcome(transaction_id: str, validation_code: str, block: int | None) -> _Outcome:
     state = COMMITTED if validation_code == VALID else INVALID
-    return {"this": transaction_id, "new_state": state, "new_code": validation_code, "new_block": block}
+    return transaction_id, state, validation_code, block
 
 
 _STATUS = [
@@ -144,13 +150,23 @@ _BEGIN = Statement(
     )
     .on_conflict_do_nothing()
 )
-_SETTLE = (
+_settled = (
+    sa.func.unnest(
+        sa.bindparam("these", type_=ARRAY(sa.Text())),
+        sa.bindparam("states", type_=ARRAY(sa.Text())),
+        sa.bindparam("codes", type_=ARRAY(sa.Text())),
+        sa.bindparam("blocks", type_=ARRAY(sa.BigInteger())),
+    )
+    .table_valued("this", "state", "code", "block", name="settled")
+    .render_derived()
+)
+_SETTLE = Statement(
     sa.update(transaction)
-    .where(transaction.c.transaction_id == sa.bindparam("this"))
+    .where(transaction.c.transaction_id == _settled.c.this)
     .values(
-        state=sa.bindparam("new_state"),
-        validation_code=sa.bindparam("new_code"),
-        block=sa.bindparam("new_block"),
+        state=_settled.c.state,
+        validation_code=_settled.c.code,
+        block=_settled.c.block,
         settled_at=sa.func.now(),
     )
 )
