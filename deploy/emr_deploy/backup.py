@@ -1,7 +1,7 @@
 """What of a system cannot be had again, in one folder: keys, certificates, schema `hospital`, devnet's chain.
 
-What derives from blocks is left out: a restored system makes it anew. The ledger is copied before the key tables, so
-that every EMR in the copy has its key. Official peers are backed up by their own means.
+What derives from blocks is left out: a restored system makes it anew. The ledger is copied as it stood at one moment,
+before the key tables, so that every EMR in the copy has its key. Official peers are backed up by their own means.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from emr_network.home import Home
+from hlf_devnet.moment import one_moment
 
 from emr_deploy.postgres import Postgres
 from emr_deploy.system import NothingHere, System, UsageError
@@ -78,8 +79,9 @@ async def back_up(system: System, target: Path) -> Manifest:
     if not await postgres.is_ready():
         raise NothingHere("Postgres does not run: start the system with emr up")
     make_folder(target)
-    for source in _sources(system.home):
-        _copy(source, target / "home" / source.relative_to(system.home.root))
+    with one_moment(system.home.network / "devnet") as ledgers:
+        for source in _sources(system.home):
+            _copy(source, target / "home" / source.relative_to(system.home.root), ledgers.get(source))
     schemas = {}
     for organization in topology.organizations:
         path = target / "postgres" / f"{organization.name}.dump"
@@ -166,24 +168,23 @@ def _sources(home: Home) -> Iterator[Path]:
 
 
 def _in_order(folder: Path) -> Iterator[Path]:
-    """Files of a folder, the orderer's last: no peer may have more blocks than it. What SQLite keeps beside a database
-    is in the copy of the database.
-    """
+    """Files of a folder. What SQLite keeps beside a database is in the copy of the database."""
     found = (path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(("-wal", "-shm")))
-    yield from sorted(found, key=lambda path: ("orderer" in path.relative_to(folder).parts, path))
+    yield from sorted(found)
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path, database: sqlite3.Connection | None = None) -> None:
+    """``database``: the source, where it is open as it is to be copied."""
     make_folder(target.parent)
-    if any(source.match(pattern) for pattern in DATABASES):
+    if database is not None:
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        with (
-            closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as database,
-            closing(sqlite3.connect(target)) as copy,
-        ):
+        with closing(sqlite3.connect(target)) as copy:
             database.backup(copy)
-        return
-    write_own(target, source.read_bytes())
+    elif any(source.match(pattern) for pattern in DATABASES):
+        with closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as opened:
+            _copy(source, target, opened)
+    else:
+        write_own(target, source.read_bytes())
 
 
 def write_own(path: Path, content: bytes) -> None:

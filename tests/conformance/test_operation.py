@@ -3,9 +3,12 @@
 import asyncio
 import re
 import resource
+import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +20,10 @@ from hlf.commits import CommitTracker
 from hlf.errors import HlfError
 from hlf.gateway import Gateway, Timeouts
 from hlf.identity import SigningIdentity
+from hlf_devnet import moment
+from hlf_devnet.blockstore import TABLE
 from hlf_devnet.data_format import FORMAT
+from hlf_devnet.database import connect
 from support import raw_calls as raw
 from support.devnet import Devnet, free_address, new_devnet, running_devnet
 from support.transactions import Client
@@ -43,6 +49,62 @@ async def test_a_stop_is_clean_and_a_restart_keeps_private_data_between_endorsem
             await devnet.start()
             assert (await client.commit(transaction)).validation_code == 0
             assert await client.evaluate("get_private", collection, "k", targets=[A]) == "private"
+
+
+async def test_a_copy_of_one_moment_has_everything_private_of_the_blocks_that_it_has(tmp_path: Path) -> None:
+    collection, keys_at = f"_implicit_org_{A}", dict[str, int]()
+    async with running_devnet(tmp_path) as devnet, devnet.gateway(A) as gateway:
+        client = Client(gateway, devnet.member(A))
+
+        async def write(writer: int) -> None:
+            for number in range(2000):
+                key = f"{writer}-{number}"
+                commit = await client.submit("put_private", collection, key, transient={"value": key.encode()})
+                keys_at[key] = commit.block_number
+
+        writers = [asyncio.create_task(write(number)) for number in range(4)]
+        copies = [await asyncio.to_thread(copied, tmp_path / "data", tmp_path / f"copy-{n}") for n in range(10)]
+        for writer in writers:
+            writer.cancel()
+        await asyncio.gather(*writers, return_exceptions=True)
+        assert all(len(set(heights)) == 1 for _, heights in copies)
+        await devnet.stop()
+        (tmp_path / "data").rename(tmp_path / "first")
+        copy, heights = copies[-1]
+        copy.rename(tmp_path / "data")
+        await devnet.start()
+        kept = [key for key, block in keys_at.items() if block < heights[0]]
+        assert kept
+        for key in kept:
+            assert await client.evaluate("get_private", collection, key, targets=[A]) == key
+
+
+def copied(source: Path, target: Path) -> tuple[Path, list[int]]:
+    """The copy, and how many blocks the orderer and each peer have in it."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.sqlite3*"))
+    heights = []
+    with moment.one_moment(source) as databases:
+        for path, database in databases.items():
+            with closing(sqlite3.connect(target / path.relative_to(source))) as copy:
+                database.backup(copy)
+                if path.name != "transient.sqlite3":
+                    heights += copy.execute("SELECT count(*) FROM block").fetchone()
+    return target, heights
+
+
+def test_a_copy_of_one_moment_waits_for_no_peer_that_gets_no_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moment, "PAUSE_SECONDS", 0.0)
+    for file, height in (("A/ledger", 2), ("B/ledger", 1), ("orderer/orderer", 2)):
+        path = tmp_path / f"{file}.sqlite3"
+        path.parent.mkdir()
+        with closing(connect(path)) as database:
+            database.execute(TABLE)
+            rows = [(number, bytes([number]), b"", b"") for number in range(height)]
+            database.executemany("INSERT INTO block VALUES (?, ?, ?, ?)", rows)
+    with moment.one_moment(tmp_path) as databases:
+        assert [path.parent.name for path in databases] == ["A", "B", "orderer"]
 
 
 async def test_calls_over_the_limit_are_turned_away_as_a_fabric_peer_does(tmp_path: Path) -> None:
