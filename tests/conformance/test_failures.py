@@ -14,6 +14,7 @@ from hlf.deliver import follow
 from hlf.errors import EndorseError, EvaluateError
 from hlf.gateway import Gateway, Timeouts
 from hlf.identity import SigningIdentity
+from support import raw_calls as raw
 from support.administration import eventually
 from support.devnet import Network, running_devnet
 from support.fabric import running_fabric
@@ -159,6 +160,40 @@ async def test_readers_notice_that_their_peer_hangs_and_go_on_once_it_does_not(
         assert await asyncio.wait_for(asyncio.gather(*waiting), 60) == [first + 1] * 3
         for reader in readers:
             await reader.stream.aclose()
+
+
+@pytest.mark.parametrize("kind", ["devnet", "fabric"])
+async def test_a_reader_that_a_full_peer_turns_away_goes_on_exactly_where_it_was_once_there_is_room(
+    kind: str, tmp_path: Path
+) -> None:
+    """As the indexer's relay reads, with what is private."""
+    async with _own(kind, tmp_path, deliver_streams=20) as (network, client):
+        last = (await client.submit("put", "first", "v")).block_number
+        async with network.gateway(A) as gateway, raw.calls_of(network.endpoint(A)) as calls:
+            filling = await _fill(calls)
+            reader = Reader(gateway, network.member(A), "private", last)
+            waiting = asyncio.create_task(reader.next_number())
+            await asyncio.wait_for(reader.interrupted.wait(), 60)
+            for key in ("second", "third"):
+                await client.submit("put", key, "v")
+            assert not waiting.done()
+            for stream in filling:
+                stream.cancel()
+            async with asyncio.timeout(60):
+                assert [await waiting, await reader.next_number(), await reader.next_number()] == [
+                    last, last + 1, last + 2,
+                ]  # fmt: skip
+            await reader.stream.aclose()
+
+
+async def _fill(calls: raw.Calls) -> list[Any]:
+    """Streams that ask for nothing, as many as the peer takes: it turns others away."""
+    streams: list[Any] = []
+    async with asyncio.timeout(120):
+        while not any(stream.done() for stream in streams):
+            streams += [calls.deliver.Deliver() for _ in range(100)]
+            await asyncio.sleep(0.2)
+    return streams
 
 
 class Reader:
