@@ -70,7 +70,7 @@ class _AtHand:
         event.listen(engine.sync_engine, "engine_disposed", self._end)
 
     async def run(self, engine: AsyncEngine, text: str, send: Callable[[Driver], Awaitable[T]]) -> T:
-        taken = self._open() or await engine.raw_connection()
+        taken = self._open() or await _connected(engine, text)
         driver: Driver = taken.driver_connection
         try:
             answer = await send(driver)
@@ -102,6 +102,14 @@ class _AtHand:
     def _end(self, *_: object) -> None:
         while self._idle:
             self._idle.pop().invalidate()
+
+
+async def _connected(engine: AsyncEngine, text: str) -> PoolProxiedConnection:
+    """From the pool, which lets through what the driver says when Postgres turns a new connection away."""
+    try:
+        return await engine.raw_connection()
+    except engine.dialect.loaded_dbapi.Error as error:
+        raise DBAPIError(text, None, error, hide_parameters=True) from error
 
 
 _of_engines: WeakKeyDictionary[AsyncEngine, _AtHand] = WeakKeyDictionary()

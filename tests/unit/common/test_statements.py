@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from uuid import uuid4
 
+import httpx
 import pytest
 import sqlalchemy as sa
+from emr_common.problems import install
 from emr_common.statements import Statement
 from emr_readmodel import engine as engines
+from fastapi import FastAPI
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from support.postgres import PostgresServer, empty_database
@@ -77,3 +82,29 @@ async def test_a_statement_takes_the_names_that_it_has_and_no_others(engine: Asy
     for given in ({}, {"given": 1, "more": 2}):
         with pytest.raises(AssertionError):
             await SELECT.row(engine, **given)
+
+
+@pytest.mark.parametrize("how", ["by a statement", "by SQLAlchemy"])
+async def test_a_postgres_that_turns_connections_away_is_unavailable(server: PostgresServer, how: str) -> None:
+    async with empty_database(server) as url:
+        superuser, role = engines.create(url, 1), f"nobody_{uuid4().hex}"
+        async with superuser.begin() as connection:
+            await connection.execute(sa.text(f"create role {role} login connection limit 0"))
+        engine = engines.create(make_url(url).set(username=role), 1)
+        app = FastAPI()
+        install(app)
+
+        @app.get("/")
+        async def ask() -> None:
+            if how == "by a statement":
+                await BACKEND.row(engine)
+            async with engine.connect():
+                pass
+
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+            answer = await client.get("/")
+        assert (answer.status_code, answer.json()["code"]) == (503, "DATABASE_UNAVAILABLE")
+        async with superuser.begin() as connection:
+            await connection.execute(sa.text(f"drop role {role}"))
+        await engine.dispose()
+        await superuser.dispose()
