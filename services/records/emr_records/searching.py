@@ -50,6 +50,10 @@ class Order(Enum):
         return cls.LAST_VISIT if not body.criteria.keys() - {"visited_from", "visited_to"} else cls.EMR_ID
 
 
+_PLANNED_BY_VALUES = sa.text("set local plan_cache_mode = force_custom_plan")
+"""A month and all years want other plans. After five searches Postgres would take one for all values."""
+
+
 @dataclass(frozen=True, repr=False)
 class Hits:
     """``next`` is the cursor of the page after this one, None at the end. ``parked`` are EMRs that the search may be
@@ -74,6 +78,7 @@ class SearchStore:
         query = statement(body, self._msp_id, identifier_hmac)
         async with self._engine.connect() as connection:
             await connection.execution_options(isolation_level="REPEATABLE READ")
+            await connection.execute(_PLANNED_BY_VALUES)
             block = await as_of_block(connection)
             rows = [dict(row) for row in (await connection.execute(query)).mappings()]
             shown = [{name: row[name] for name in HIT_COLUMNS} for row in rows[: body.limit]]
