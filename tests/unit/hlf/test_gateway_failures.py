@@ -89,7 +89,9 @@ async def test_a_refusal_is_not_asked_for_twice(step: str, error: type[HlfError]
 async def test_without_any_peer_a_step_fails_early_and_says_so(step: str, error: type[HlfError]) -> None:
     async with scripted_peer() as peer, gateway_to(peer, connect=0.3) as gateway:
         transaction = await contract(gateway).propose("put").endorse()
+        connected = await gateway.connections.ready_peer()
         await peer.stop()
+        await _until(lambda: not connected.is_connected)  # or a call may still go out on what is being closed
         with pytest.raises(error, match="no gateway peer can be reached") as raised:
             await (transaction.submit() if step == "Submit" else run_step(gateway, step))
     assert raised.value.code is UNAVAILABLE
