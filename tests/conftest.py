@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from emr_network.fabric.programs import Programs, ProgramsMissing
 from emr_network.topology import Ledger
 from hypothesis import settings
+from support.programs import official_programs
 from support.stack import Stack, running_stack
 from support.verified_cases import skipped_for_missing_programs
 
@@ -34,10 +34,7 @@ async def stack(request: pytest.FixtureRequest) -> AsyncIterator[Stack]:
     """The whole system, for the tests marked `stack`. Kept after a failure: its folder is then printed."""
     ledger: Ledger = request.config.getoption("--ledger")
     if ledger == "fabric":
-        try:
-            Programs.find()
-        except ProgramsMissing as missing:
-            pytest.skip(str(missing))
+        official_programs()
     root = Path(tempfile.mkdtemp(prefix="emr-"))
     failed_before = request.session.testsfailed
     async with running_stack(root, ledger) as running:

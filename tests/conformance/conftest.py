@@ -11,7 +11,7 @@ from emr_network.fabric.programs import ProgramsMissing
 from hlf.gateway import Gateway, Timeouts
 from hlf.identity import SigningIdentity
 from support.devnet import Devnet, Network, running_devnet
-from support.fabric import running_fabric
+from support.networks import running_network
 from support.verified_cases import results_of, write_page
 
 
@@ -37,20 +37,8 @@ async def devnet(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Devn
 
 @pytest.fixture(scope="session", params=["devnet", "fabric"])
 async def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Network]:
-    folder = tmp_path_factory.mktemp(request.param)
-    if request.param == "devnet":
-        async with running_devnet(folder) as running:
-            yield running
-        return
-    try:
-        fabric = running_fabric(folder)
-        official = await fabric.__aenter__()
-    except ProgramsMissing as missing:
-        pytest.skip(str(missing))
-    try:
-        yield official
-    finally:
-        await fabric.__aexit__(None, None, None)
+    async with running_network(request.param, tmp_path_factory.mktemp(request.param)) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,6 @@ from emr_deploy.administration.site import contract
 from emr_deploy.callers import Answer
 from emr_deploy.clients import issuer_url
 from emr_model.ledger.functions import Function
-from emr_network.fabric.programs import Programs, ProgramsMissing
 from emr_network.organizations import endpoints
 from emr_network.topology import CHANNEL_ENDORSEMENT
 from emr_readmodel import engine as engines
@@ -28,6 +27,7 @@ from hlf.errors import HlfError
 from hlf.gateway import Gateway
 from hlf.identity import SigningIdentity
 from support.administered import Administered, administered
+from support.programs import official_programs
 from support.stack import Actor
 
 pytestmark = pytest.mark.timeout(900)
@@ -64,10 +64,7 @@ class Scene:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
-    try:
-        Programs.find()
-    except ProgramsMissing as missing:
-        pytest.skip(str(missing))
+    official_programs()
     root: Path = tmp_path_factory.mktemp("administered")
     async with administered(root) as network:
         healthcenters = {name: await network.staff(name, "healthcenter") for name in ("a", "b")}

@@ -8,7 +8,6 @@ from typing import Any
 
 import grpc
 import pytest
-from emr_network.fabric.programs import ProgramsMissing
 from hlf import silence
 from hlf.deliver import follow
 from hlf.errors import EndorseError, EvaluateError
@@ -16,8 +15,8 @@ from hlf.gateway import Gateway, Timeouts
 from hlf.identity import SigningIdentity
 from support import raw_calls as raw
 from support.administration import eventually
-from support.devnet import Network, running_devnet
-from support.fabric import running_fabric
+from support.devnet import Network
+from support.networks import running_network
 from support.transactions import Client
 
 A, B = "HospitalA", "HospitalB"
@@ -42,16 +41,9 @@ async def hasty(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 @asynccontextmanager
 async def _own(kind: str, folder: Path, **limits: float) -> AsyncIterator[Own]:
-    network = running_devnet(folder, settings={"limits": limits}) if kind == "devnet" else running_fabric(folder)
-    try:
-        running = await network.__aenter__()
-    except ProgramsMissing as missing:
-        pytest.skip(str(missing))
-    try:
-        async with running.gateway(A, PATIENT) as gateway:
-            yield running, Client(gateway, running.member(A))
-    finally:
-        await network.__aexit__(None, None, None)
+    options = {"settings": {"limits": limits}} if kind == "devnet" else {}
+    async with running_network(kind, folder, **options) as running, running.gateway(A, PATIENT) as gateway:
+        yield running, Client(gateway, running.member(A))
 
 
 async def answer_of(client: Client, msp_id: str) -> str:

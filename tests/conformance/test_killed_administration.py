@@ -11,19 +11,16 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from emr_network.fabric.programs import Programs, ProgramsMissing
 from support.consortium_files import a_change_by_files
 from support.killed_commands import Operator, a_consortiums_life, operating
+from support.programs import official_programs
 
 pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def operator(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Operator]:
-    try:
-        Programs.find()
-    except ProgramsMissing as missing:
-        pytest.skip(str(missing))
+    official_programs()
     async with operating(tmp_path_factory.mktemp("consortium")) as operator:
         yield operator
 

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from emr_network.fabric.programs import ProgramsMissing
 from fabric_protos.peer.transaction_pb2 import TxValidationCode as Code
 from fuzz import recordings
 from fuzz.asking import ENDED, Ask, client_answer, insistent, is_refused
@@ -17,8 +16,8 @@ from fuzz.chaincode import CHAINCODE_KINDS, fuzzed_chaincode
 from fuzz.layout import Inapplicable
 from fuzz.messages import KINDS, Bench, bench_on, new_key
 from fuzz.recipes import Recipe
-from support.devnet import Network, running_devnet
-from support.fabric import Fabric, running_fabric
+from support.fabric import Fabric
+from support.networks import running_network
 from support.transactions import Client
 
 AT_ONCE = 8
@@ -29,17 +28,9 @@ PATIENCE = 2.5
 async def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
     """On a network of its own: thousands of odd messages are no company for other cases."""
     folder = tmp_path_factory.mktemp(f"mutated-{request.param}")
-    network = running_devnet(folder) if request.param == "devnet" else running_fabric(folder)
-    try:
-        running: Network = await network.__aenter__()
-    except ProgramsMissing as missing:
-        pytest.skip(str(missing))
-    try:
-        async with bench_on(running) as opened:
-            opened.patience = PATIENCE
-            yield opened
-    finally:
-        await network.__aexit__(None, None, None)
+    async with running_network(request.param, folder) as running, bench_on(running) as opened:
+        opened.patience = PATIENCE
+        yield opened
 
 
 class Replay:

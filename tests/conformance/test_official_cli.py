@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from emr_network.fabric.programs import Programs, ProgramsMissing
 from hlf.admin.packaging import ServiceAddress, package
 from hlf.certs import private_key_to_pem
 from hlf.channel_config import config_of
 from support.devnet import MSP_IDS, ORDERER_MSP_ID, Devnet, free_address, write_identity
+from support.programs import official_programs
 
 Peer = Callable[..., Awaitable[tuple[int, str]]]
 
@@ -18,10 +18,7 @@ Peer = Callable[..., Awaitable[tuple[int, str]]]
 @pytest.fixture
 def peer(devnet: Devnet, tmp_path: Path) -> Peer:
     """Runs `peer ARGUMENTS` as hospital A's administrator: exit code and what it printed."""
-    try:
-        program = Programs.find().peer
-    except ProgramsMissing as missing:
-        pytest.skip(str(missing))
+    program = official_programs().peer
     member = devnet.members["HospitalA"]
     administrator = member.identity("admin", role="admin")
     write_identity(

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from emr_deploy.callers import Answer, Refused
-from emr_network.fabric.programs import Programs, ProgramsMissing
 from emr_network.ports import peer_ports
 from support.administered import Administered, administered
+from support.programs import official_programs
 from support.stack import Actor
 
 pytestmark = pytest.mark.timeout(900)
@@ -46,10 +46,7 @@ class Scene:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
-    try:
-        Programs.find()
-    except ProgramsMissing as missing:
-        pytest.skip(str(missing))
+    official_programs()
     root: Path = tmp_path_factory.mktemp("peers")
     async with administered(root, hospitals=2, orderers=1, peers=2) as network:
         healthcenters = {name: await network.staff(name, "healthcenter") for name in ("a", "b")}

@@ -24,8 +24,8 @@ from emr_deploy.callers import Callers
 from emr_deploy.story.telling import Teller
 from emr_deploy.story.whole import tell
 from emr_model.clinical.facts import note_text
-from emr_network.fabric.programs import Programs, ProgramsMissing
 from emr_network.ports import peer_ports
+from support.programs import official_programs
 from support.stack import Actor, Stack, running_stack
 from support.topologies import fabric_topology
 
@@ -131,10 +131,7 @@ class Scene:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
-    try:
-        Programs.find()
-    except ProgramsMissing as missing:
-        pytest.skip(str(missing))
+    official_programs()
     root: Path = tmp_path_factory.mktemp("failover")
     async with running_stack(root, "fabric", topology=fabric_topology(root, peers=2)) as system:
         writers = []

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from emr_network.fabric.programs import Programs, ProgramsMissing
+from support.programs import official_programs
 from support.sharing_steps import enrol_cast
 from support.stack import Actor, Stack, running_stack
 
@@ -28,10 +28,7 @@ pytestmark = [
 async def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     ledger = request.config.getoption("--ledger")
     if ledger == "fabric":
-        try:
-            Programs.find()
-        except ProgramsMissing as missing:
-            pytest.skip(str(missing))
+        official_programs()
     root: Path = tmp_path_factory.mktemp("joining")
     async with running_stack(root, ledger) as running:
         yield running

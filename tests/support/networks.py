@@ -5,25 +5,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-from emr_network.fabric.programs import ProgramsMissing
 from support.devnet import Network, running_devnet
 from support.fabric import running_fabric
+from support.programs import official_programs
 
 
 @asynccontextmanager
 async def running_network(kind: str, folder: Path, **options: Any) -> AsyncIterator[Network]:
-    """`kind`: devnet or fabric. Skips where Fabric's programs are missing. `options` as both take them."""
-    if kind == "devnet":
-        async with running_devnet(folder, **options) as devnet:
-            yield devnet
-        return
-    try:
-        fabric = running_fabric(folder, **options)
-        official = await fabric.__aenter__()
-    except ProgramsMissing as missing:
-        pytest.skip(str(missing))
-    try:
-        yield official
-    finally:
-        await fabric.__aexit__(None, None, None)
+    """`kind`: devnet, or else Fabric. Skips where Fabric's programs are missing. `options` as both take them."""
+    if kind != "devnet":
+        official_programs()
+    running = running_devnet if kind == "devnet" else running_fabric
+    async with running(folder, **options) as network:
+        yield network

@@ -7,9 +7,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from emr_network.fabric.programs import Programs, ProgramsMissing
 from support.contract_network import ContractNetwork, on_devnet, on_fabric
 from support.contract_stories import Story, register_hospitals
+from support.programs import official_programs
 
 
 @pytest.fixture(scope="session", params=["devnet", "fabric"])
@@ -18,10 +18,7 @@ async def network(
 ) -> AsyncIterator[ContractNetwork]:
     folder: Path = tmp_path_factory.mktemp(request.param)
     if request.param == "fabric":
-        try:
-            Programs.find()
-        except ProgramsMissing as missing:
-            pytest.skip(str(missing))
+        official_programs()
     running = on_devnet(folder) if request.param == "devnet" else on_fabric(folder)
     async with running as network:
         await register_hospitals(network)

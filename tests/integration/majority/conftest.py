@@ -22,10 +22,10 @@ from emr_consent.store import SharingStore
 from emr_indexer.peer import PeerBlocks
 from emr_indexer.projector.contents import Pseudonyms
 from emr_indexer.projector.projector import Projector
-from emr_network.fabric.programs import Programs, ProgramsMissing
 from emr_readmodel import migrate
 from support.contract_network import CHANNEL, A, B, ContractNetwork, on_devnet, on_fabric
 from support.postgres import PostgresServer, empty_database, postgres_server
+from support.programs import official_programs
 from support.read_model import PSEUDONYM_KEY, records
 from support.records_hospital import RecordsHospital, records_hospital
 
@@ -56,10 +56,7 @@ async def consortium(
     request: pytest.FixtureRequest, server: PostgresServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Consortium]:
     if request.param == "fabric":
-        try:
-            Programs.find()
-        except ProgramsMissing as missing:
-            pytest.skip(str(missing))
+        official_programs()
     folder: Path = tmp_path_factory.mktemp(request.param)
     starting = on_devnet if request.param == "devnet" else on_fabric
     async with AsyncExitStack() as stack:

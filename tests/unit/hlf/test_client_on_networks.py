@@ -2,13 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from typing import Any
 
 import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
-from emr_network.fabric.programs import ProgramsMissing
 from fabric_protos.gateway.gateway_pb2 import PreparedTransaction, ProposedTransaction
 from hlf.blocks import Block, BlockTransaction, Checkpoint
 from hlf.commits import Commit, CommitTracker
@@ -19,28 +17,18 @@ from hlf.gateway import Gateway, Timeouts, read_proposal, read_transaction, sign
 from hlf.identity import SigningIdentity
 from hlf.orderers import OrdererSignatures
 from support import raw_calls as raw
-from support.devnet import Devnet, running_devnet
-from support.fabric import Fabric, running_fabric
+from support.devnet import Network
+from support.networks import running_network
 
 BOTH = ("HospitalA", "HospitalB")
 PRIVATE_A = "_implicit_org_HospitalA"
 LIMIT = 500
 """Calls that a peer's gateway takes at once."""
 
-Network = Devnet | Fabric
-
 
 @pytest.fixture(scope="module", params=["devnet", "official"])
 async def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Network]:
-    folder = tmp_path_factory.mktemp(request.param)
-    async with AsyncExitStack() as stack:
-        try:
-            if request.param == "devnet":
-                running: Network = await stack.enter_async_context(running_devnet(folder))
-            else:
-                running = await stack.enter_async_context(running_fabric(folder))
-        except ProgramsMissing as error:
-            pytest.skip(str(error))
+    async with running_network(request.param, tmp_path_factory.mktemp(request.param)) as running:
         yield running
 
 
