@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections import OrderedDict
+from collections.abc import Iterable
 
 import sqlalchemy as sa
 from emr_readmodel.hospital import emr_key
@@ -20,13 +21,40 @@ class EmrKeyMissing(Exception):
     """The hospital holds no key for the EMR: it is another hospital's, or it was erased."""
 
 
+class KeptKeys:
+    """Keys as they are, unwrapped, of the EMRs used last: one costs as much to unwrap as three notes to decipher."""
+
+    def __init__(self, wrapping: WrappingKey, most: int = KEYS_CACHED) -> None:
+        self._wrapping = wrapping
+        self._most = most
+        self._keys: OrderedDict[str, tuple[bytes, ContentKey]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def unwrapped(self, emr_id: str, wrapped: bytes) -> ContentKey:
+        """Raises SealingFailed."""
+        known = self._keys.get(emr_id)
+        if known is None or known[0] != wrapped:
+            known = self._keys[emr_id] = (wrapped, self._wrapping.unwrap(wrapped, emr_id))
+        self._keys.move_to_end(emr_id)
+        if len(self._keys) > self._most:
+            self._keys.popitem(last=False)
+        return known[1]
+
+    def forget(self, emr_ids: Iterable[str]) -> None:
+        """Their keys are gone from where they were kept."""
+        for emr_id in emr_ids:
+            self._keys.pop(emr_id, None)
+
+
 class EmrKeys:
     """The table of EMR keys: the only thing that can open a hospital's own content, and what an erasure destroys."""
 
     def __init__(self, engine: AsyncEngine, wrapping: WrappingKey) -> None:
         self._engine = engine
-        self._unwrap = lru_cache(KEYS_CACHED)(wrapping.unwrap)
         self._wrapping = wrapping
+        self._kept = KeptKeys(wrapping)
 
     async def get(self, emr_id: str) -> ContentKey:
         """Raises EmrKeyMissing, also right after an erasure: the table is asked every time. SealingFailed for a foreign
@@ -34,8 +62,9 @@ class EmrKeys:
         """
         row = await _KEY.row(self._engine, emr_id=emr_id)
         if row is None:
+            self._kept.forget([emr_id])
             raise EmrKeyMissing(emr_id)
-        return self._unwrap(row["wrapped_keyset"], emr_id)
+        return self._kept.unwrapped(emr_id, row["wrapped_keyset"])
 
     async def create(self, connection: AsyncConnection, emr_id: str) -> ContentKey:
         """The EMR's key, made in the caller's transaction unless it has one already."""
@@ -45,10 +74,10 @@ class EmrKeys:
             .values(emr_id=emr_id, wrapped_keyset=wrapped)
             .on_conflict_do_nothing(index_elements=["emr_id"])
         )
-        stored = await connection.scalar(sa.select(emr_key.c.wrapped_keyset).where(emr_key.c.emr_id == emr_id))
-        return self._unwrap(stored, emr_id)
+        stored = await connection.scalars(sa.select(emr_key.c.wrapped_keyset).where(emr_key.c.emr_id == emr_id))
+        return self._kept.unwrapped(emr_id, stored.one())
 
     async def destroy(self, connection: AsyncConnection, emr_id: str) -> None:
         """Makes every copy of the EMR's content unreadable, once the caller's transaction commits. Repeatable."""
         await connection.execute(sa.delete(emr_key).where(emr_key.c.emr_id == emr_id))
-        self._unwrap.cache_clear()
+        self._kept.forget([emr_id])

@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from emr_common.emr_keys import KeptKeys
 from emr_common.sealing import ContentKey, WrappingKey, new_wrapping_keyset
-from emr_indexer.projector.contents import Keys
 from emr_indexer.projector.fetches import MOST_WAITING, Incoming
 from emr_indexer.projector.projector import Record
 from emr_indexer.projector.worker import first_left
@@ -79,7 +79,7 @@ def test_an_emrs_key_is_kept_as_long_as_its_wrapped_form_is_the_same(tmp_path: P
     wrapping = WrappingKey.from_file(tmp_path / "keyset")
     key, other = ContentKey.generate(), ContentKey.generate()
     wrapped, again = wrapping.wrap(key, "e1"), wrapping.wrap(other, "e1")
-    keys = Keys(wrapping, most=2)
+    keys = KeptKeys(wrapping, most=2)
     known = keys.unwrapped("e1", wrapped)
     assert keys.unwrapped("e1", wrapped) is known
     assert keys.unwrapped("e1", again).open(other.seal(b"text", b""), b"") == b"text"

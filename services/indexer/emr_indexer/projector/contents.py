@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 from emr_common.contents import ContentMismatch, Place
-from emr_common.sealing import ContentKey, SealingFailed, WrappingKey
+from emr_common.emr_keys import KeptKeys
+from emr_common.sealing import ContentKey, SealingFailed
 from emr_model.clinical.canonical import JsonObject, parse_object
 from emr_model.clinical.errors import ClinicalError
 from emr_model.clinical.facts import CodedConcept, NoteFacts, note_facts, searchable_text
@@ -22,8 +23,6 @@ from emr_model.ledger.values import Emr, Note
 
 from emr_indexer.projector.changes import CannotProject, Row
 from emr_indexer.refusals import Refusal
-
-KEYS_KEPT = 1000
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,38 +35,10 @@ class OpenedNote:
     year: int
 
 
-class Keys:
-    """Keys of EMRs, unwrapped, of the last ``most``: one costs as much to unwrap as three notes to decipher."""
-
-    def __init__(self, wrapping: WrappingKey, most: int = KEYS_KEPT) -> None:
-        self._wrapping = wrapping
-        self._most = most
-        self._keys: dict[str, tuple[bytes, ContentKey]] = {}
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def unwrapped(self, emr_id: str, wrapped: bytes) -> ContentKey:
-        """Raises SealingFailed."""
-        known = self._keys.get(emr_id)
-        if known is not None and known[0] == wrapped:
-            return known[1]
-        key = self._wrapping.unwrap(wrapped, emr_id)
-        self._keys[emr_id] = (wrapped, key)
-        if len(self._keys) > self._most:
-            del self._keys[next(iter(self._keys))]
-        return key
-
-    def forget(self, emr_ids: Iterable[str]) -> None:
-        """Their keys are gone from where they were kept."""
-        for emr_id in emr_ids:
-            self._keys.pop(emr_id, None)
-
-
 class Contents:
     """Opens what events carry. ``wrapped_keys`` are those of the EMRs at hand; an EMR without one was erased."""
 
-    def __init__(self, owner_msp: str, keys: Keys, wrapped_keys: Mapping[str, bytes]) -> None:
+    def __init__(self, owner_msp: str, keys: KeptKeys, wrapped_keys: Mapping[str, bytes]) -> None:
         self._owner_msp = owner_msp
         self._keys = keys
         self._wrapped_keys = wrapped_keys

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import structlog
+from emr_common.emr_keys import KeptKeys
 from emr_common.sealing import WrappingKey
 from emr_model.ledger.codec import ValueMalformed
 from emr_model.ledger.events import PARTITIONS, BlockMark, LedgerEvent, Message, decode, partition_of
@@ -19,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from emr_indexer.postgres import persistently
 from emr_indexer.projector import metrics, store
 from emr_indexer.projector.changes import CannotProject, Changes, Refused
-from emr_indexer.projector.contents import Contents, Keys, Pseudonyms
+from emr_indexer.projector.contents import Contents, Pseudonyms
 from emr_indexer.projector.projection import NOWHERE, Effect, Projection
 from emr_indexer.refusals import Refusal
 
@@ -84,7 +85,7 @@ class Projector:
     ) -> None:
         self._engine = engine
         self._msp_id = msp_id
-        self._keys = Keys(wrapping)
+        self._keys = KeptKeys(wrapping)
         self._pseudonyms = pseudonyms
         self._partitions = partitions
         self._locks = locks
@@ -268,19 +269,21 @@ class Projector:
     def _settle(self, outcome: Outcome) -> list[Record]:
         """After the commit: what the process remembers and counts."""
         self._keys.forget(outcome.changes.erased)
-        if not self._tells:
-            self.stopped.update({stop.record.partition: stop for stop in outcome.stops})
-            return outcome.done
-        for stop in outcome.stops:
-            self.stopped[stop.record.partition] = stop
-            metrics.STOPPED.labels(stop.record.partition).set(1)
-            log.critical(
-                "partition_stopped", partition=stop.record.partition, offset=stop.record.offset, code=stop.code.value
-            )
-        for parked in outcome.changes.parked.values():
-            log.critical("emr_parked", event_id=parked.event_id, code=parked.code)
-        _count(outcome)
+        self.stopped.update({stop.record.partition: stop for stop in outcome.stops})
+        if self._tells:
+            _tell(outcome)
         return outcome.done
+
+
+def _tell(outcome: Outcome) -> None:
+    for stop in outcome.stops:
+        metrics.STOPPED.labels(stop.record.partition).set(1)
+        log.critical(
+            "partition_stopped", partition=stop.record.partition, offset=stop.record.offset, code=stop.code.value
+        )
+    for parked in outcome.changes.parked.values():
+        log.critical("emr_parked", event_id=parked.event_id, code=parked.code)
+    _count(outcome)
 
 
 def _read(record: Record) -> Message | None:
