@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
@@ -16,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from emr_common.boundary import OPERATIONS
 from emr_common.problems import Problem
+from emr_common.shares import Shares
 from emr_common.tokens import Claims
 
 MOST_IN_PROGRESS = 256
@@ -38,27 +38,26 @@ class Workload:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._in_progress = 0
-        self._by_caller: Counter[Claims] = Counter()
+        self._places: Shares[Claims] = Shares()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in OPERATIONS:
             await self._app(scope, receive, send)
             return
-        if self._in_progress >= MOST_IN_PROGRESS:
+        if self._places.in_use >= MOST_IN_PROGRESS:
             await turn_away(Problem(Code.OVERLOADED), scope, receive, send)
             return
         caller = _caller(scope)
-        if caller is not None and self._by_caller[caller] >= MOST_OF_A_CALLER:
+        if self._places.of(caller) >= MOST_OF_A_CALLER:
             await turn_away(Problem(Code.TOO_MANY_REQUESTS, headers=SOON), scope, receive, send)
             return
-        self._count(caller, 1)
+        self._places.take(caller)
         is_counted = True
 
         async def send_and_watch(message: Message) -> None:
             nonlocal is_counted
             if is_counted and message["type"] == "http.response.start" and _is_stream(message):
-                self._count(caller, -1)
+                self._places.give_back(caller)
                 is_counted = False
             await send(message)
 
@@ -66,14 +65,7 @@ class Workload:
             await self._app(scope, receive, send_and_watch)
         finally:
             if is_counted:
-                self._count(caller, -1)
-
-    def _count(self, caller: Claims | None, change: int) -> None:
-        self._in_progress += change
-        if caller is not None:
-            self._by_caller[caller] += change
-            if not self._by_caller[caller]:
-                del self._by_caller[caller]
+                self._places.give_back(caller)
 
 
 def _caller(scope: Scope) -> Claims | None:
@@ -96,8 +88,7 @@ class BodyLimit:
         self._app = app
         self._default = default
         self._by_route = [(compile_path(template)[0], limit) for template, limit in by_route.items()]
-        self._held_bytes = 0
-        self._held_by_caller: Counter[Claims] = Counter()
+        self._bytes: Shares[Claims] = Shares()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -108,7 +99,7 @@ class BodyLimit:
             await turn_away(Problem(Code.UNSUPPORTED_MEDIA_TYPE), scope, receive, send)
         elif _announced(headers) > limit:
             await turn_away(Problem(Code.CONTENT_TOO_LARGE), scope, receive, send)
-        elif self._held_bytes + _announced(headers) > MOST_HELD_BYTES:
+        elif self._bytes.in_use + _announced(headers) > MOST_HELD_BYTES:
             await turn_away(Problem(Code.OVERLOADED), scope, receive, send)
         elif has_body(headers):
             await self._answer(scope, receive, send, limit)
@@ -127,23 +118,14 @@ class BodyLimit:
         try:
             await self._app(scope, _limited(receive, limit, hold), send)
         finally:
-            self._let_go(caller, held)
+            self._bytes.give_back(caller, held)
 
     def _hold(self, caller: Claims | None, count: int) -> None:
-        self._held_bytes += count
-        if caller is not None:
-            self._held_by_caller[caller] += count
-            if self._held_by_caller[caller] > MOST_HELD_OF_A_CALLER:
-                raise HTTPException(429, headers={**CLOSING, **SOON})
-        if self._held_bytes > MOST_HELD_BYTES:
+        self._bytes.take(caller, count)
+        if self._bytes.of(caller) > MOST_HELD_OF_A_CALLER:
+            raise HTTPException(429, headers={**CLOSING, **SOON})
+        if self._bytes.in_use > MOST_HELD_BYTES:
             raise HTTPException(503, headers=CLOSING)
-
-    def _let_go(self, caller: Claims | None, count: int) -> None:
-        self._held_bytes -= count
-        if caller is not None:
-            self._held_by_caller[caller] -= count
-            if not self._held_by_caller[caller]:
-                del self._held_by_caller[caller]
 
     def _limit(self, path: str) -> int:
         return next((limit for pattern, limit in self._by_route if pattern.fullmatch(path)), self._default)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Self
 
 import structlog
 from emr_common.problems import Problem
+from emr_common.shares import Shares
 from emr_common.wallet import Caller
 from emr_model.ledger.codes import Code
 from emr_model.ledger.functions import Role
@@ -39,8 +39,7 @@ log = structlog.get_logger(__name__)
 class Feed:
     def __init__(self, store: ChangeStore) -> None:
         self._store = store
-        self._listeners = 0
-        self._by_caller: Counter[str] = Counter()
+        self._streams: Shares[str] = Shares()
         self._recent = Changes(-1, -1, ())
         self._moved = asyncio.Event()
         self._is_closing = False
@@ -66,17 +65,16 @@ class Feed:
         Raises Problem before the first event: OVERLOADED when there are too many listeners, TOO_MANY_REQUESTS when too
         many are this caller's, or what `check` raises.
         """
-        if self._listeners >= MOST_LISTENERS or self._is_closing:
+        if self._streams.in_use >= MOST_LISTENERS or self._is_closing:
             raise Problem(Code.OVERLOADED)
         caller = await check()
-        if self._by_caller[caller.enrolment_id] >= MOST_OF_A_CALLER:
+        if self._streams.of(caller.enrolment_id) >= MOST_OF_A_CALLER:
             raise Problem(Code.TOO_MANY_REQUESTS, headers={"Retry-After": "5"})
         return self._events(check, caller, await self._store.newest_block() if after is None else after)
 
     async def _events(self, check: Check, caller: Caller, position: int) -> AsyncIterator[bytes]:
         listener = caller.enrolment_id
-        self._listeners += 1
-        self._by_caller[listener] += 1
+        self._streams.take(listener)
         checked_at = time.monotonic()
         try:
             yield f"retry: {RETRY_MILLISECONDS}\nid: {position}\n\n".encode()
@@ -89,9 +87,7 @@ class Feed:
         except (Problem, SQLAlchemyError, OSError) as error:
             log.info("event_stream_ended", failure=type(error).__name__)
         finally:
-            self._listeners -= 1
-            self._by_caller[listener] -= 1
-            self._by_caller += Counter()  # drops those without a stream
+            self._streams.give_back(listener)
 
     async def _after(self, position: int, caller: Caller) -> Changes:
         """Waits for a block after `position`, CHECK_SECONDS at most."""
@@ -106,7 +102,7 @@ class Feed:
     async def _watch(self) -> None:
         """Keeps the newest changes while anybody listens."""
         while True:
-            if self._listeners:
+            if self._streams.in_use:
                 with suppress(SQLAlchemyError, OSError):
                     await self._look()
             await asyncio.sleep(POLL_SECONDS)
