@@ -11,12 +11,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from emr_model.ledger.codes import Code
 from emr_model.ledger.functions import Function, Kind
 from emr_readmodel.hospital import preparation
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from emr_common.problems import Problem
+from emr_common.backlogs import require_room
 
 ENDORSE_WITHIN = timedelta(minutes=4)
 SUBMIT_WITHIN = timedelta(minutes=10)
@@ -65,10 +64,10 @@ class Preparation:
         return PREPARED if self.transaction is None else ENDORSED
 
 
-def _open_of(caller: str) -> sa.Select[int]:
-    """How many of a caller's have been prepared within SUBMIT_WITHIN and not been handed in."""
-    is_open = sa.and_(columns.prepared_at > sa.func.now() - SUBMIT_WITHIN, columns.submitted_at.is_(None))
-    return sa.select(sa.func.count()).where(columns.caller == caller, is_open)
+def _is_open_of(caller: str) -> sa.ColumnElement[bool]:
+    """What was prepared within SUBMIT_WITHIN and not handed in."""
+    is_recent = columns.prepared_at > sa.func.now() - SUBMIT_WITHIN
+    return sa.and_(columns.caller == caller, is_recent, columns.submitted_at.is_(None))
 
 
 class PreparationStore:
@@ -88,8 +87,7 @@ class PreparationStore:
         }
         async with self._engine.begin() as connection:
             await connection.execute(sa.delete(preparation).where(columns.prepared_at < sa.func.now() - KEPT))
-            if (await connection.scalars(_open_of(caller))).one() >= MOST_OPEN:
-                raise Problem(Code.TOO_MANY_REQUESTS, headers={"Retry-After": "60"})
+            await require_room(connection, _is_open_of(caller), MOST_OPEN)
             added = await connection.execute(sa.insert(preparation).values(row).returning(*_COLUMNS))
             return _preparation(added.mappings().one())
 

@@ -221,14 +221,14 @@ _AWAY_CLASSES = frozenset({"08", "53", "57"})
 async def _on_database_error(_: Request, error: Exception) -> JSONResponse:
     """asyncpg lets the operating system's errors through when it cannot connect."""
     log.error("database_call_failed", exc_info=error)
-    is_unreachable = isinstance(error, OSError | PoolTimeoutError | InterfaceError | OperationalError) or (
-        isinstance(error, DBAPIError)
-        and (error.connection_invalidated or isinstance(error.orig, OSError) or _is_away(error.orig))
-    )
-    return Problem(Code.DATABASE_UNAVAILABLE if is_unreachable else Code.INTERNAL_ERROR).response()
+    return Problem(Code.DATABASE_UNAVAILABLE if _is_away(error) else Code.INTERNAL_ERROR).response()
 
 
-def _is_away(error: object) -> bool:
-    """A Postgres that starts, stops or has no room says so when it is asked for a connection."""
-    sqlstate = getattr(error, "sqlstate", None) or ""
-    return sqlstate[:2] in _AWAY_CLASSES
+def _is_away(error: Exception) -> bool:
+    """Also a Postgres that starts, stops or has no room: it says so when it is asked for a connection."""
+    if not isinstance(error, DBAPIError):
+        return isinstance(error, OSError | PoolTimeoutError)
+    if error.connection_invalidated or isinstance(error, InterfaceError | OperationalError):
+        return True
+    sqlstate = getattr(error.orig, "sqlstate", None) or ""
+    return isinstance(error.orig, OSError) or sqlstate[:2] in _AWAY_CLASSES

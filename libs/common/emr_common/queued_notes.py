@@ -13,7 +13,7 @@ from emr_readmodel.hospital import queued_note
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from emr_common.problems import Problem
+from emr_common.backlogs import require_room
 
 QUEUED, SUBMITTED, COMMITTED, REFUSED = "queued", "submitted", "committed", "refused"
 
@@ -71,8 +71,7 @@ class QueuedNotes:
         row = {name: getattr(note, name) for name in _NAMES}
         waits = sa.and_(columns.caller == note.caller, columns.finished_at.is_(None), columns.ticket != note.ticket)
         async with self._engine.begin() as connection:
-            if (await connection.scalars(sa.select(sa.func.count()).where(waits))).one() >= MOST_WAITING:
-                raise Problem(Code.TOO_MANY_REQUESTS, headers={"Retry-After": "60"})
+            await require_room(connection, waits, MOST_WAITING)
             added = insert(queued_note).values(row).on_conflict_do_nothing(index_elements=[columns.ticket])
             await connection.execute(added)
 

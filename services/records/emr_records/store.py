@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from emr_common.problems import Problem
-from emr_model.ledger.codes import Code
+from emr_common.backlogs import require_room
 from emr_readmodel.hospital import import_job, import_result
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -54,8 +53,7 @@ class ImportStore:
         )
         row = {name: getattr(job, name) for name in ("import_id", "emr_id", "caller", "state", "sealed_bundle")}
         async with self._engine.begin() as connection:
-            if (await connection.scalars(sa.select(sa.func.count()).where(is_open))).one() >= MOST_UNFINISHED:
-                raise Problem(Code.TOO_MANY_REQUESTS, headers={"Retry-After": "60"})
+            await require_room(connection, is_open, MOST_UNFINISHED)
             await connection.execute(insert(import_job).values(row).on_conflict_do_nothing())
             for remark in remarks:
                 statement = insert(import_result).values(import_id=job.import_id, **vars(remark))
