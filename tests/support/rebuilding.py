@@ -47,11 +47,13 @@ async def verify(hospital: Hospital) -> Any:
     return await Verification(hospital.database, source(hospital)).do(_job(JobKind.VERIFICATION), _told)
 
 
-def source(hospital: Hospital) -> Source:
+def source(hospital: Hospital, blocks: Blocks | None = None) -> Source:
+    """Of the writer's blocks, or of others."""
+
     def projector(on: AsyncEngine, partitions: int, locks: int) -> Projector:
         return Projector(on, hospital.msp_id, hospital.wrapping, Pseudonyms(PSEUDONYM_KEY), partitions, locks)
 
-    return Source(Blocks(hospital.writer), BlockReader(CHANNEL, NAMESPACE, hospital.msp_id), projector)
+    return Source(blocks or Blocks(hospital.writer), BlockReader(CHANNEL, NAMESPACE, hospital.msp_id), projector)
 
 
 def _job(kind: JobKind) -> Job:

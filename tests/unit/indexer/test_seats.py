@@ -23,7 +23,7 @@ async def test_each_process_has_a_seat_and_a_free_one_is_taken_again(database: A
 async def test_who_lost_the_session_has_the_seat_again_unless_another_sits_there(
     database: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emr_indexer.projector.seats.ASK_SECONDS", 0.05)
+    monkeypatch.setattr("emr_indexer.leadership.ASK_SECONDS", 0.05)
     async with seated(database) as seat:
         keeping = asyncio.create_task(seat.keep())
         pid = await _holder(database)

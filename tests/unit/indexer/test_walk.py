@@ -12,17 +12,15 @@ import sqlalchemy as sa
 from emr_common.sealing import WrappingKey
 from emr_indexer.jobs.comparison import Among, Comparison
 from emr_indexer.jobs.runner import JobRunner
-from emr_indexer.jobs.shadow import Source
 from emr_indexer.jobs.store import PARTS, JobStore, Verified, verified
 from emr_indexer.jobs.walk import Pace, Walk, part_of, pieces
 from emr_indexer.projector import store
-from emr_indexer.relay.facts import BlockReader
 from emr_model.ledger.values import Event, Life
 from hlf.blocks import Block, Checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncEngine
-from support.ledger_writer import CHANNEL, NAMESPACE, LedgerWriter, Patient, visit_note
+from support.ledger_writer import LedgerWriter, Patient, visit_note
 from support.read_model import Hospital, query
 from support.rebuilding import Blocks, source, verify
 
@@ -116,8 +114,7 @@ async def test_every_row_is_compared_once_and_what_differs_is_named(hospital_a: 
 async def test_the_part_at_hand_goes_on_where_it_was_after_a_restart(hospital_a: Hospital) -> None:
     await admitted(hospital_a, 6)
     blocks = StoppingBlocks(hospital_a.writer)
-    reader = BlockReader(CHANNEL, NAMESPACE, hospital_a.msp_id)
-    stopping = Source(blocks, reader, source(hospital_a).projector)
+    stopping = source(hospital_a, blocks)
     blocks.stops_at = 9
     first = asyncio.create_task(Walk(hospital_a.database, stopping, Pace(0, 0, 5, 1e6, 0, 0)).one_part())
     while await shadowed(hospital_a, "min(block) from care_walk.position") < 4:
@@ -143,7 +140,7 @@ async def test_an_erasure_takes_content_from_the_half_filled_part_too(hospital_a
     patients = await admitted(hospital_a, 8)
     await up_to_the_part_of(hospital_a, patients[0])
     blocks = StoppingBlocks(hospital_a.writer)
-    stopping = Source(blocks, BlockReader(CHANNEL, NAMESPACE, hospital_a.msp_id), source(hospital_a).projector)
+    stopping = source(hospital_a, blocks)
     blocks.stops_at = await blocks.last() + 1
     hospital_a.writer.cut(hospital_a.writer.add_note(patients[1], visit_note()))
     walking = asyncio.create_task(Walk(hospital_a.database, stopping, Pace(0, 0, 1, 1e6, 0, 0)).one_part())

@@ -34,6 +34,11 @@ class Comparison:
     differences: list[dict[str, Any]] = field(default_factory=list)
     moving: set[str] = field(default_factory=set)
 
+    @property
+    def result(self) -> dict[str, Any]:
+        """What a verification says of it."""
+        return {"rows": self.rows, "found": self.found, "differences": self.differences}
+
     def add(self, other: Comparison) -> None:
         self.rows += other.rows
         self.found += other.found
@@ -58,14 +63,26 @@ class Among:
 
     @property
     def given(self) -> Mapping[str, Any]:
-        given = {"low": self.low or None, "high": self.high, "subjects": self.subjects}
-        return {
-            name: value if isinstance(value, str) else list(value) for name, value in given.items() if value is not None
-        }
+        subjects = None if self.subjects is None else list(self.subjects)
+        given = {"low": self.low or None, "high": self.high, "subjects": subjects}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 def subject_of(table: sa.Table, side: str) -> str:
     return f"'org:' || {side}.msp_id" if table is care.organization else f"{side}.emr_id"
+
+
+async def apart(connection: AsyncConnection, shadow: str, among: Among, which: str = "true", **given: Any) -> set[str]:
+    """Subjects of which one side has seen more than the other, of those ``which`` is true of: a condition about their
+    ``emr_position`` here (a) and in the shadow (b), with what is ``given``.
+    """
+    where = among.where(care.emr_position)
+    query = f"""
+        select coalesce(a.emr_id, b.emr_id) from (select * from care.emr_position {where}) a
+        full join (select * from {shadow}.emr_position {where}) b using (emr_id)
+        where (a.block, a.tx, a.write) is distinct from (b.block, b.tx, b.write) and {which}
+    """  # noqa: S608 - names of tables and columns
+    return set(await connection.scalars(sa.text(query), {**among.given, **given}))
 
 
 async def compare(connection: AsyncConnection, shadow: str, among: Among, moving: Collection[str]) -> Comparison:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -29,6 +28,7 @@ from emr_indexer.jobs.runner import JobFailed, Tell
 from emr_indexer.jobs.shadow import Blocks
 from emr_indexer.jobs.store import Job
 from emr_indexer.kafka import reader
+from emr_indexer.projector.store import has_shadow
 
 KEYS_TRIED = 100
 """Of the keys that the hospital still has, how many are tried on each sealed record of an erased EMR."""
@@ -71,9 +71,10 @@ class Erasures:
         async with self.engine.connect() as connection:
             for table, what in _TRACES:
                 await _look_in(connection, table, what, looked)
-            if await connection.scalar(sa.select(sa.func.to_regclass(f"{WALK}.emr"))) is not None:
+            if await has_shadow(connection, WALK):
                 for table, what in _TRACES:
-                    await _look_in(connection, table, what, looked, {care.SCHEMA: WALK})
+                    if table.schema == care.SCHEMA:
+                        await _look_in(connection, table, what, looked, WALK)
             held = await self._keys(connection)
         await self._look_at_peer(last, looked, tell)
         await self._look_in_topics(held, looked)
@@ -165,15 +166,13 @@ async def _look_in(
     table: sa.Table,
     says: sa.ColumnElement[bool],
     looked: Looked,
-    shadows: Mapping[str, str] = MappingProxyType({}),
+    shadow: str | None = None,
 ) -> None:
-    """Or, with ``shadows``, in the same table of these instead, if it has one there."""
+    """In the table, or in that of the shadow."""
+    schema = shadow or table.schema
     query = sa.select(table.c.emr_id).where(table.c.emr_id.in_(looked.emr_ids), says).distinct()
-    schema = table.schema or ""
-    if shadows and schema not in shadows:
-        return
-    for emr_id in await connection.scalars(query, execution_options={"schema_translate_map": shadows}):
-        looked.found(emr_id, "rows", f"{shadows.get(schema, schema)}.{table.name}")
+    for emr_id in await connection.scalars(query, execution_options={"schema_translate_map": {table.schema: schema}}):
+        looked.found(emr_id, "rows", f"{schema}.{table.name}")
 
 
 def _kind_and_emr(written: str) -> tuple[str, str]:

@@ -89,7 +89,7 @@ class Shadow:
     async def resume(self, generation: str) -> bool:
         """Whether one of this generation was left behind half filled: then it is filled on from where it was."""
         async with self._engine.connect() as connection:
-            if await connection.scalar(sa.select(sa.func.to_regclass(f"{self._name}.generation"))) is None:
+            if not await store.has_shadow(connection, self._name):
                 return False
         async with self.engine.connect() as connection:
             found = await connection.scalar(sa.select(care.generation.c.id))

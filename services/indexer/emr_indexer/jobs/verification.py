@@ -13,9 +13,9 @@ import sqlalchemy as sa
 import structlog
 from emr_readmodel import care
 from emr_readmodel.shadows import VERIFY
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from emr_indexer.jobs.comparison import Among, Comparison, compare
+from emr_indexer.jobs.comparison import Among, Comparison, apart, compare
 from emr_indexer.jobs.runner import Tell
 from emr_indexer.jobs.shadow import Shadow, Source
 from emr_indexer.jobs.store import Job
@@ -60,22 +60,10 @@ class Verification:
             log.critical("rows_differ_from_ledger", differences=whole.found)
         async with self._engine.connect() as connection:
             parked = await connection.scalar(sa.select(sa.func.count()).select_from(care.parked))
-        result = {"rows": whole.rows, "found": whole.found, "differences": whole.differences}
-        return {**result, "block": shadow.block, "parked": parked}
+        return {**whole.result, "block": shadow.block, "parked": parked}
 
     async def _compare(self, among: Among, *, is_last: bool) -> Comparison:
         async with self._engine.connect() as connection:
             await connection.execution_options(isolation_level="REPEATABLE READ")
-            moving = set() if is_last else await _moving(connection, among)
+            moving = set() if is_last else await apart(connection, VERIFY, among)
             return await compare(connection, VERIFY, among, moving)
-
-
-async def _moving(connection: AsyncConnection, among: Among) -> set[str]:
-    """Subjects of which one side has seen more than the other."""
-    where = among.where(care.emr_position)
-    query = f"""
-        select coalesce(a.emr_id, b.emr_id) from (select * from care.emr_position {where}) a
-        full join (select * from {VERIFY}.emr_position {where}) b using (emr_id)
-        where (a.block, a.tx, a.write) is distinct from (b.block, b.tx, b.write)
-    """  # noqa: S608 - names of tables and columns
-    return set(await connection.scalars(sa.text(query), among.given))

@@ -18,9 +18,9 @@ import sqlalchemy as sa
 import structlog
 from emr_readmodel import care
 from emr_readmodel.shadows import WALK
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from emr_indexer.jobs.comparison import Among, Comparison, compare
+from emr_indexer.jobs.comparison import Among, Comparison, apart, compare
 from emr_indexer.jobs.shadow import Shadow, Source
 from emr_indexer.jobs.store import PARTS, JobStore
 from emr_indexer.postgres import may_pass
@@ -28,6 +28,8 @@ from emr_indexer.projector.store import WALK_LOCKS
 
 ATTEMPTS = 5
 PIECE_SUBJECTS = 1000
+_UNSEEN = "(a.block > :shadow_block or b.block > (select min(block) from care.position))"
+"""What one side has seen and the other need not have seen yet."""
 
 log = structlog.get_logger(__name__)
 
@@ -76,9 +78,8 @@ class Walk:
             await shadow.make(generation)
         await self._fill(shadow)
         comparison = await self._compare(shadow, part)
-        result = {"rows": comparison.rows, "found": comparison.found, "differences": comparison.differences}
         job_id = secrets.token_hex(16)
-        await self._store.add_part(job_id, part, started_at, {**result, "block": shadow.block})
+        await self._store.add_part(job_id, part, started_at, {**comparison.result, "block": shadow.block})
         if comparison.found:
             log.critical("rows_differ_from_ledger", differences=comparison.found, job_id=job_id)
         await shadow.drop()
@@ -120,7 +121,7 @@ class Walk:
         for attempt in range(ATTEMPTS):
             async with self._engine.connect() as connection:
                 await connection.execution_options(isolation_level="REPEATABLE READ")
-                moving = await _moving(connection, shadow.block, among)
+                moving = await apart(connection, WALK, among, _UNSEEN, shadow_block=shadow.block)
                 comparison = await compare(connection, WALK, among, moving)
             if attempt == ATTEMPTS - 1 or not (comparison.moving or comparison.found):
                 break
@@ -143,15 +144,3 @@ def pieces(part: str, subjects: int) -> Iterator[Among]:
 
 
 async def _untold(_: int) -> None: ...
-
-
-async def _moving(connection: AsyncConnection, shadow_block: int, among: Among) -> set[str]:
-    """Subjects of which one side has seen what the other need not have seen yet."""
-    where = among.where(care.emr_position)
-    query = f"""
-        select coalesce(a.emr_id, b.emr_id) from (select * from care.emr_position {where}) a
-        full join (select * from {WALK}.emr_position {where}) b using (emr_id)
-        where (a.block, a.tx, a.write) is distinct from (b.block, b.tx, b.write)
-          and (a.block > :shadow_block or b.block > (select min(block) from care.position))
-    """  # noqa: S608 - names of tables and columns
-    return set(await connection.scalars(sa.text(query), {**among.given, "shadow_block": shadow_block}))

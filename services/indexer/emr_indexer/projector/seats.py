@@ -7,20 +7,18 @@ advisory lock: the one that follows a killed one sits down in its place.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import count
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from emr_indexer.leadership import Leadership, LeadershipLost
 from emr_indexer.postgres import persistently
 
 SEAT_LOCKS = 0x454D5206
-ASK_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -40,14 +38,11 @@ class Seat:
     async def keep(self) -> None:
         """Ends only by raising SeatTaken. A Postgres that goes away is waited for; nobody can sit down meanwhile."""
         while True:
-            await asyncio.sleep(ASK_SECONDS)
-            try:
-                async with asyncio.timeout(ASK_SECONDS * 3):
-                    assert self._connection is not None
-                    await self._connection.execute(sa.text("select 1"))
-            except (SQLAlchemyError, OSError, TimeoutError):
-                await self.leave()
-                await persistently(self._take_again)
+            assert self._connection is not None
+            with suppress(LeadershipLost):
+                await Leadership(self._connection).watch()
+            await self.leave()
+            await persistently(self._take_again)
 
     async def take(self) -> None:
         """The first that is free."""

@@ -241,6 +241,11 @@ async def _end_sharings(connection: AsyncConnection, endings: Sequence[Ended]) -
         await connection.execute(statement)
 
 
+async def has_shadow(connection: AsyncConnection, name: str) -> bool:
+    """All of its tables, made by one statement, or none."""
+    return await connection.scalar(sa.select(sa.func.to_regclass(f"{name}.generation"))) is not None
+
+
 async def _erase(connection: AsyncConnection, emr_ids: Collection[str]) -> None:
     """From a shadow that the walk fills meanwhile too, which may not be that far yet."""
     if not emr_ids:
@@ -250,7 +255,7 @@ async def _erase(connection: AsyncConnection, emr_ids: Collection[str]) -> None:
     if _schema(connection) is not None:
         return
     await lock_partitions(connection, [0], WALK_LOCKS)
-    if await connection.scalar(sa.select(sa.func.to_regclass(f"{WALK}.emr"))) is not None:
+    if await has_shadow(connection, WALK):
         for statement in _erasing(emr_ids):
             await connection.execute(statement, execution_options={"schema_translate_map": {care.SCHEMA: WALK}})
 
