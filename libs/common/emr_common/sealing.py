@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import orjson
 import structlog
 import tink
 from google.protobuf.message import DecodeError
@@ -43,7 +44,7 @@ def associated_data(*, channel: str, owner: str, recipient: str, kind: Kind, emr
         "emrId": emr_id,
         "version": version,
     }
-    return json.dumps(place, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return orjson.dumps(place, option=orjson.OPT_SORT_KEYS)
 
 
 class ContentKey:

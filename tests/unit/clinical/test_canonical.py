@@ -3,7 +3,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from emr_model.clinical.canonical import canonical_bytes, parse, parse_object
+from emr_model.clinical.canonical import canonical_bytes, parse, parse_object, parse_texts
 from emr_model.clinical.errors import CanonicalJsonError
 from emr_model.clinical.limits import JSON_MAX_DEPTH, JSON_MAX_ITEMS, JSON_MAX_MEMBERS
 from hypothesis import given
@@ -38,6 +38,12 @@ def test_a_canonical_form_reads_back_as_the_same_value_digit_by_digit(value: Any
 def test_a_canonical_form_is_its_own_canonical_form(value: Any) -> None:
     once = canonical_bytes(value)
     assert canonical_bytes(parse(once)) == once
+
+
+@given(st.dictionaries(text, json_value, max_size=4))
+def test_texts_are_read_the_quick_way_as_they_are_the_strict_way(value: dict[str, Any]) -> None:
+    written = canonical_bytes(value)
+    assert _without_numbers(parse_texts(written)) == _without_numbers(parse_object(written))
 
 
 @given(json_value)
@@ -126,6 +132,8 @@ def test_what_is_written_becomes_one_form(written: str, canonical: str) -> None:
 def test_json_of_a_loose_kind_is_refused(hostile: bytes) -> None:
     with pytest.raises(CanonicalJsonError):
         parse(hostile)
+    with pytest.raises(CanonicalJsonError):
+        parse_texts(b'{"":' + hostile + b"}")
 
 
 def test_nesting_up_to_the_limit_is_read() -> None:
@@ -164,6 +172,14 @@ def _as_parsed(value: Any) -> Any:
     return value
 
 
+def _without_numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_numbers(item) for item in value]
+    return value if value is None or isinstance(value, (str, bool)) else "a number"
+
+
 def _without_fractions(value: Any) -> bool:
     if isinstance(value, (dict, list)):
         return all(_without_fractions(item) for item in (value.values() if isinstance(value, dict) else value))
@@ -183,6 +199,8 @@ def _without_fractions(value: Any) -> bool:
 def test_an_object_or_array_has_a_longest(text: bytes, is_taken: bool) -> None:
     if is_taken:
         parse(text)
+        parse_texts(b'{"":' + text + b"}")
     else:
-        with pytest.raises(CanonicalJsonError, match="too long"):
-            parse(text)
+        for read in (parse, lambda data: parse_texts(b'{"":' + data + b"}")):
+            with pytest.raises(CanonicalJsonError, match="too long"):
+                read(text)

@@ -131,6 +131,22 @@ def test_other_timestamps_are_refused(text: str) -> None:
         parse_timestamp(text)
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(JSON, st.booleans(), st.booleans(), st.sampled_from([(",", ":"), (", ", ": ")]))
+def test_json_in_any_form_is_read_as_the_standard_library_does(
+    value: object, is_ascii: bool, is_sorted: bool, separators: tuple[str, str]
+) -> None:
+    text = json.dumps(value, ensure_ascii=is_ascii, sort_keys=is_sorted, separators=separators)
+    assert repr(parse(text)) == repr(json.loads(text))
+    assert repr(parse(text.encode())) == repr(json.loads(text))
+
+
 @given(st.binary())
 def test_arbitrary_bytes_are_json_or_refused(text: bytes) -> None:
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 _FORM = re.compile(
     r"(?P<year>\d{4})(-(?P<month>\d{2})(-(?P<day>\d{2})"
-    r"(T(?P<time>\d{2}:\d{2}:\d{2})(?P<fraction>\.\d+)?(?P<offset>Z|[+-]\d{2}:\d{2}))?)?)?"
+    r"(T(?P<time>\d{2}:\d{2}:\d{2})(\.\d+)?(Z|[+-]\d{2}:\d{2}))?)?)?"
 )
 
 
@@ -21,13 +21,10 @@ def parse_fhir_time(value: Any) -> datetime:
     match = _FORM.fullmatch(value) if isinstance(value, str) and value.isascii() else None
     if match is None:
         raise InvalidFhirTime
-    part = match.groupdict()
     try:
-        if part["time"] is None:
-            return datetime(int(part["year"]), int(part["month"] or 1), int(part["day"] or 1), tzinfo=UTC)
-        fraction = (part["fraction"] or ".0")[:7]
-        date = f"{part['year']}-{part['month']}-{part['day']}"
-        moment = datetime.fromisoformat(f"{date}T{part['time']}{fraction.ljust(7, '0')}{part['offset']}")
+        if match["time"] is None:
+            return datetime(int(match["year"]), int(match["month"] or 1), int(match["day"] or 1), tzinfo=UTC)
+        moment = datetime.fromisoformat(value)
         moment.astimezone(UTC)
     except (ValueError, OverflowError):
         raise InvalidFhirTime from None

@@ -13,9 +13,11 @@ from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Self, Union, cast, get_args, get_origin, get_type_hints
+
+import orjson
 
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
 
@@ -52,7 +54,16 @@ class JsonValue:
 
 
 def parse(text: bytes | str) -> Any:
-    """JSON without repeated members and without NaN or Infinity. Raises :class:`ValueMalformed`."""
+    """JSON without repeated members and without NaN or Infinity. Raises :class:`ValueMalformed`.
+
+    Text in the one form that ``to_json`` writes is read several times faster than any other.
+    """
+    try:
+        value = orjson.loads(text)
+        if orjson.dumps(value, option=orjson.OPT_SORT_KEYS) == (text.encode() if isinstance(text, str) else text):
+            return value  # a member that is repeated would be missing now
+    except (ValueError, TypeError):
+        pass  # what there is to say of it is said once, below
     try:
         return _DECODER.decode(text if isinstance(text, str) else _decoded(text))
     except (ValueError, RecursionError) as error:
@@ -69,6 +80,7 @@ def format_timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+@lru_cache(maxsize=512)  # a transaction's time stands in everything that it wrote
 def parse_timestamp(text: str) -> datetime:
     """RFC 3339 in UTC, written with Z, at most microseconds. Raises :class:`ValueMalformed`."""
     if not _TIMESTAMP.fullmatch(text):
@@ -158,7 +170,17 @@ def _dataclass_reader(expected: Any) -> Reader:
     readers = {_wire_name(field.name): (field.name, _reader(hints[field.name])) for field in fields(expected)}
     required = {_wire_name(f.name) for f in fields(expected) if f.default is MISSING and f.default_factory is MISSING}
 
+    in_order = [(name, read_member) for name, (_, read_member) in readers.items()]
+
     def read(value: Any) -> Any:
+        if isinstance(value, dict) and len(value) == len(in_order):
+            try:
+                return expected(*[read_member(value[name]) for name, read_member in in_order])
+            except (KeyError, ValueMalformed):
+                pass  # what is wrong is said below
+        return read_one_by_one(value)
+
+    def read_one_by_one(value: Any) -> Any:
         if not isinstance(value, dict):
             raise ValueMalformed("not an object")
         if value.keys() != readers.keys() and not required <= value.keys() <= readers.keys():

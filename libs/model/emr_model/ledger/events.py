@@ -117,10 +117,10 @@ class LedgerEvent(JsonValue):
     def key(self) -> Key:
         return Key(self.object_type, self.attributes)
 
-    @cached_property
+    @property
     def subject(self) -> str:
         """What the event is about and is ordered by: the EMR's id, or ``org:`` and the hospital's MSP id."""
-        return subject_of(self.key)
+        return self.attributes[0] if self.object_type is not ObjectType.ORGANIZATION else subject_of(self.key)
 
     @property
     def emr_id(self) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 from emr_common.contents import ContentMismatch, Place
 from emr_common.emr_keys import KeptKeys
 from emr_common.sealing import ContentKey, SealingFailed
-from emr_model.clinical.canonical import JsonObject, parse_object
+from emr_model.clinical.canonical import JsonObject, parse_texts
 from emr_model.clinical.errors import ClinicalError
 from emr_model.clinical.facts import CodedConcept, NoteFacts, note_facts, searchable_text
 from emr_model.clinical.fhir_time import InvalidFhirTime, parse_fhir_time
@@ -92,7 +91,7 @@ class Contents:
 
 
 def _opened_note(canonical: bytes, noted_at: datetime) -> OpenedNote:
-    note = parse_object(canonical)
+    note = parse_texts(canonical)
     facts = note_facts(note)
     month = _month(facts, noted_at)
     concept = facts.encounter_type
@@ -116,7 +115,7 @@ def _month(facts: NoteFacts, noted_at: datetime) -> date:
 
 
 def _demographics(canonical: bytes) -> Row:
-    patient = parse_object(canonical)
+    patient = parse_texts(canonical)
     name = _preferred_name(patient)
     return {
         "demographics": canonical.decode(),
@@ -155,4 +154,4 @@ class Pseudonyms:
         return cls(path.read_bytes().strip())
 
     def of(self, emr_id: str, year: int) -> str:
-        return hmac.new(self._key, f"{emr_id}|{year}".encode(), hashlib.sha256).hexdigest()[:32]
+        return hmac.digest(self._key, f"{emr_id}|{year}".encode(), "sha256")[:16].hex()

@@ -244,9 +244,12 @@ class Projection:
                 self.changes.conditions[emr_id, version, position] = rows.concept(emr_id, version, position, concept)
             for position, concept in enumerate(opened.medications):
                 self.changes.medications[emr_id, version, position] = rows.concept(emr_id, version, position, concept)
-            pseudonym = self.pseudonyms.of(emr_id, opened.year)
-            by_year = {"emr_id": emr_id, "period": opened.year, "pseudonym": pseudonym}
-            self.changes.pseudonyms[emr_id, opened.year] = by_year
+            self._put_pseudonym(emr_id, opened.year)
+
+    def _put_pseudonym(self, emr_id: str, year: int) -> None:
+        if (emr_id, year) not in self.changes.pseudonyms:
+            row = {"emr_id": emr_id, "period": year, "pseudonym": self.pseudonyms.of(emr_id, year)}
+            self.changes.pseudonyms[emr_id, year] = row
 
     def _access(self, event: LedgerEvent, fact: Access, emr: Mapping[str, Any]) -> Refusal | None:
         emr_id, recipient_msp = event.attributes
