@@ -14,8 +14,9 @@ from emr_common.workload import turn_away
 
 
 class Admission:
-    """Plain ASGI. Refuses what stands under ``/v1`` with TOKEN_INVALID or TOO_MANY_REQUESTS; leaves the token's claims
-    in the request's state, where ``auth.current_caller`` finds them.
+    """Plain ASGI. Refuses what stands under ``/v1`` with TOKEN_INVALID (two tokens too: a proxy may have judged the
+    other one) or TOO_MANY_REQUESTS; leaves the token's claims in the request's state, where ``auth.current_caller``
+    finds them.
     """
 
     def __init__(self, app: ASGIApp, rates: RateSettings) -> None:
@@ -28,7 +29,8 @@ class Admission:
             await self._app(scope, receive, send)
             return
         try:
-            claims = await authenticator.claims(Headers(scope=scope).get("authorization"))
+            given = Headers(scope=scope).getlist("authorization")
+            claims = await authenticator.claims(given[0] if len(given) == 1 else None)
             self._rates.admit(claims)
         except Problem as problem:
             await turn_away(problem, scope, receive, send)

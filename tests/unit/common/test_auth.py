@@ -69,8 +69,8 @@ class Hospital:
             )
         return enrolment_id, f"s-{enrolment_id}"
 
-    async def get(self, path: str, authorization: str | None) -> httpx.Response:
-        headers = {} if authorization is None else {"authorization": authorization}
+    async def get(self, path: str, *authorizations: str) -> httpx.Response:
+        headers = [("authorization", authorization) for authorization in authorizations]
         return await self.client.get(f"/v1{path}", headers=headers)
 
 
@@ -112,11 +112,21 @@ async def test_a_token_leads_to_the_identity_enrolled_for_its_subject(hospital: 
     assert (await hospital.get("/anyone", bearer(subject))).json() == enrolment_id
 
 
-@pytest.mark.parametrize(
-    "authorization", [None, "", "Bearer", "Bearer ", "Basic YTpi", "Bearer x y", f"Bearer {'x' * 9000}"]
-)
-async def test_no_token_is_no_access(hospital: Hospital, authorization: str | None) -> None:
-    answer = await hospital.get("/anyone", authorization)
+@pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer ", "Basic YTpi", "Bearer x y", f"Bearer {'x' * 9000}"])
+async def test_no_token_is_no_access(hospital: Hospital, authorization: str) -> None:
+    await _refused(hospital)
+    await _refused(hospital, authorization)
+
+
+async def test_two_tokens_are_no_access(hospital: Hospital) -> None:
+    """A proxy may have judged the other one."""
+    _, subject = await hospital.enrol(Role.PHYSICIAN)
+    await _refused(hospital, bearer(subject), bearer("stranger"))
+    await _refused(hospital, bearer(subject), bearer(subject))
+
+
+async def _refused(hospital: Hospital, *authorizations: str) -> None:
+    answer = await hospital.get("/anyone", *authorizations)
     assert (answer.status_code, answer.json()["code"]) == (401, "TOKEN_INVALID")
     assert answer.headers["www-authenticate"].startswith("Bearer")
 
