@@ -9,12 +9,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
+import shutil
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import aclosing, suppress
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,6 +29,7 @@ import sqlalchemy as sa
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
+from crash.pipeline import Processes
 from emr_common.sealing import WrappingKey, new_wrapping_keyset
 from emr_common.settings import KafkaSettings
 from emr_indexer.jobs.rebuild import Rebuild
@@ -34,20 +39,23 @@ from emr_indexer.kafka import ensure_topics, producer
 from emr_indexer.projector import store
 from emr_indexer.projector.contents import Pseudonyms
 from emr_indexer.projector.projector import Projector
-from emr_indexer.projector.service import ProjectorService
+from emr_indexer.projector.worker import BATCH_MESSAGES
 from emr_indexer.relay.batches import send_in_order
 from emr_indexer.relay.facts import BlockReader
-from emr_model.ledger.events import PARTITIONS, BlockMark, LedgerEvent
+from emr_model.ledger.events import PARTITIONS
 from emr_readmodel import care, engine, hospital, migrate
-from hlf.blocks import Block, Checkpoint
 from sqlalchemy.ext.asyncio import AsyncEngine
 from support.kafka import kafka_server
 from support.ledger_writer import CHANNEL, NAMESPACE, visit_note
 from support.postgres import PostgresServer, empty_database, postgres_server
 from support.read_model import PSEUDONYM_KEY, Hospital
+from support.rebuilding import Blocks
 from support.reference_replay import TABLES
 
 NOTES_A_BLOCK = 10
+LOOK_SECONDS = 0.002
+SETTLING_SECONDS = 8.0
+"""Until each projector has its partitions."""
 
 
 async def write_blocks(hospital_a: Hospital, notes: int) -> int:
@@ -63,43 +71,37 @@ async def write_blocks(hospital_a: Hospital, notes: int) -> int:
     return len(hospital_a.writer.blocks)
 
 
-class WrittenBlocks:
-    def __init__(self, blocks: list[Block]) -> None:
-        self._blocks = blocks
-
-    async def up_to(self, last: int, after: Checkpoint | None = None) -> AsyncIterator[Block]:
-        for number in range(0 if after is None else after.block_number + 1, last + 1):
-            yield self._blocks[number]
-
-    async def last(self) -> int:
-        return len(self._blocks) - 1
-
-    async def one(self, number: int) -> Block:
-        return self._blocks[number]
-
-
 @dataclass(frozen=True)
 class Taken:
-    """``cpu_seconds`` are this process's and those of Postgres with its processes, those that have ended too."""
+    """``cpu_seconds`` are those of the processes that did the work, Postgres among them, with those it has ended."""
 
     seconds: float
     cpu_seconds: float
+    rows: int
+
+    def over(self, other: Taken) -> tuple[float, float]:
+        """How many times as long, and as much CPU, a row took."""
+        share = other.rows / self.rows
+        return self.seconds / other.seconds * share, self.cpu_seconds / other.cpu_seconds * share
 
 
 class Meter:
-    def __init__(self, server: PostgresServer) -> None:
+    """Of Postgres and the ``workers`` given, else of this process."""
+
+    def __init__(self, server: PostgresServer, workers: Sequence[int] = ()) -> None:
         assert server.process is not None
         self._postmaster = psutil.Process(server.process.pid)
+        self._workers = [psutil.Process(each) for each in workers or [os.getpid()]]
         self._began = self._now()
 
-    def taken(self) -> Taken:
+    def taken(self, rows: int) -> Taken:
         seconds, cpu_seconds = self._now()
-        return Taken(seconds - self._began[0], cpu_seconds - self._began[1])
+        return Taken(seconds - self._began[0], cpu_seconds - self._began[1], rows)
 
     def _now(self) -> tuple[float, float]:
         times = self._postmaster.cpu_times()
-        cpu = time.process_time() + times.user + times.system + times.children_user + times.children_system
-        for each in self._postmaster.children():
+        cpu = times.children_user + times.children_system
+        for each in (self._postmaster, *self._postmaster.children(), *self._workers):
             with suppress(psutil.NoSuchProcess):
                 own = each.cpu_times()
                 cpu += own.user + own.system
@@ -107,48 +109,50 @@ class Meter:
 
 
 async def kafka_to_postgres(
-    server: PostgresServer, template: str, source: Hospital, bootstrap: tuple[str, ...], batches: list[int]
+    server: PostgresServer, template: str, source: Hospital, keyset: Path, bootstrap: tuple[str, ...], projectors: int
 ) -> Taken:
-    """From the projector's first batch to its last row, everything being in Kafka already.
-
-    ``batches`` hears how many messages each had.
+    """By so many processes of the real projector that have projected a few notes before, from the moment when Kafka has
+    everything else and they have none of it.
     """
-    settings = KafkaSettings(bootstrap_servers=bootstrap, topic_prefix=f"b{time.monotonic_ns()}")
-    await ensure_topics(settings.bootstrap_servers, settings.topics)
+    prefix = f"b{time.monotonic_ns()}"
+    topics = KafkaSettings(bootstrap_servers=bootstrap, topic_prefix=prefix).topics
+    await ensure_topics(bootstrap, topics)
     reader = BlockReader(CHANNEL, NAMESPACE, "HospitalA")
-    async with producer(settings.bootstrap_servers) as client:
-        messages: list[LedgerEvent | BlockMark] = []
-        for block in source.writer.blocks:
-            messages += reader.read(block).messages
-        await send_in_order(client, settings.topics, messages)
-    async with empty_database(server, template=template) as url:
-        database = engine.create(url, 5)
+    blocks = [reader.read(block).messages for block in source.writer.blocks]
+    warm = len(blocks) // 2
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        url = await stack.enter_async_context(empty_database(server, template=template))
+        told = {"database": url, "kafka": list(bootstrap), "topic_prefix": prefix}
+        (folder / "settings.json").write_text(json.dumps(told))
+        shutil.copy(keyset, folder / "wrapping.keyset")
+        database = engine.create(url, 2)
+        stack.push_async_callback(database.dispose)
         await copy_keys(source.database, database)
-        copy = Hospital(database, source.wrapping)
-        projector = copy.new_projector()
-        real, total = projector.project, len(source.records())
-        meters: list[Meter] = []
-        taken: asyncio.Future[Taken] = asyncio.get_running_loop().create_future()
-        done: list[int] = []
+        await store.prepare(database)
+        client = await stack.enter_async_context(producer(bootstrap))
+        processes = Processes(folder)
+        stack.callback(processes.end)
+        for number in range(projectors):
+            processes.start(f"projector-{number}")
+        await asyncio.sleep(SETTLING_SECONDS)
+        await send_in_order(client, topics, chain.from_iterable(blocks[:warm]))
+        await _until(database, warm - 1)
+        rows = await count_rows(database)
+        processes.signal_all(signal.SIGSTOP)
+        await send_in_order(client, topics, chain.from_iterable(blocks[warm:]))
+        meter = Meter(server, processes.pids)
+        processes.signal_all(signal.SIGCONT)
+        await _until(database, len(blocks) - 1)
+        return meter.taken(await count_rows(database) - rows)
 
-        async def project(records: Any) -> Any:
-            if not meters:
-                meters.append(Meter(server))
-            answer = await real(records)
-            done.append(len(records))
-            if sum(done) == total:
-                taken.set_result(meters[0].taken())
-            return answer
 
-        projector.project = project  # type: ignore[method-assign]
-        working = asyncio.create_task(ProjectorService(database, settings, projector).run())
-        waiting: list[asyncio.Future[Any]] = [working, taken]
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        batches += done
-        working.cancel()
-        await asyncio.gather(working, return_exceptions=True)
-        await database.dispose()
-    return taken.result()
+async def _until(database: AsyncEngine, block: int) -> None:
+    """Everything up to it is in."""
+    async with database.connect() as connection:
+        while (await connection.scalar(sa.select(sa.func.min(care.position.c.block)))) < block:
+            await connection.rollback()
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 async def copy_keys(source: AsyncEngine, target: AsyncEngine) -> None:
@@ -169,6 +173,10 @@ async def rows_of(database: AsyncEngine) -> dict[str, tuple[list[str], list[tupl
     return found
 
 
+async def count_rows(database: AsyncEngine) -> int:
+    return sum(len(rows) for _, rows in (await rows_of(database)).values())
+
+
 async def raw_upsert(server: PostgresServer, template: str, tables: dict[str, Any], notes_at_once: int) -> Taken:
     """To upsert the same rows by asyncpg's executemany, in transactions of as many notes as a batch has."""
     async with empty_database(server, template=template) as url:
@@ -183,7 +191,7 @@ async def raw_upsert(server: PostgresServer, template: str, tables: dict[str, An
                     some = rows[batch * size : (batch + 1) * size]
                     if some:
                         await connection.executemany(_statement(name, columns), some)
-        taken = meter.taken()
+        taken = meter.taken(sum(len(rows) for _, rows in tables.values()))
         await connection.close()
     return taken
 
@@ -211,24 +219,24 @@ async def rebuild(server: PostgresServer, template: str, source: Hospital) -> Ta
         async def told(_: Any) -> None: ...
 
         job = Job("j", JobKind.REBUILD, {}, "running", None, None, None, None, None, None)  # type: ignore[arg-type]
-        blocks = WrittenBlocks(source.writer.blocks)
+        blocks = Blocks(source.writer)
         made = Rebuild(database, Source(blocks, BlockReader(CHANNEL, NAMESPACE, "HospitalA"), projector), PARTITIONS)
         meter = Meter(server)
         await made.do(job, told)
-        taken = meter.taken()
+        taken = meter.taken(await count_rows(database))
         await database.dispose()
     return taken
 
 
-async def read_only(server: PostgresServer, source: Hospital) -> Taken:
-    """To read the blocks' facts and do nothing with them."""
+async def read_only(server: PostgresServer, source: Hospital, rows: int) -> Taken:
+    """To read the blocks' facts and do nothing with them, of which ``rows`` could be made."""
     reader = BlockReader(CHANNEL, NAMESPACE, "HospitalA")
     meter = Meter(server)
-    blocks = WrittenBlocks(source.writer.blocks)
+    blocks = Blocks(source.writer)
     async with aclosing(blocks.up_to(await blocks.last())) as stream:  # type: ignore[type-var]
         async for block in stream:
             reader.read(block)
-    return meter.taken()
+    return meter.taken(rows)
 
 
 async def main(notes: int, rounds: int, server: PostgresServer, bootstrap: tuple[str, ...], folder: Path) -> None:
@@ -246,32 +254,29 @@ async def main(notes: int, rounds: int, server: PostgresServer, bootstrap: tuple
         tables = await rows_of(database)
         total = sum(len(rows) for _, rows in tables.values())
         messages = len(source.records())
-        batches: list[int] = []
-
-        def notes_a_batch() -> int:
-            return max(1, round(notes / messages * sum(batches) / len(batches)))
-
+        notes_a_batch = max(1, round(notes / messages * BATCH_MESSAGES))
         print(f"{notes} notes in {blocks} blocks: {total} rows; {rounds} rounds, medians")
         figures = await _in_turns(
             rounds,
             {
-                "Kafka to Postgres": lambda: kafka_to_postgres(server, template, source, bootstrap, batches),
-                "raw upsert": lambda: raw_upsert(server, template, tables, notes_a_batch()),
+                "raw upsert": lambda: raw_upsert(server, template, tables, notes_a_batch),
+                "one projector": lambda: kafka_to_postgres(server, template, source, keyset, bootstrap, 1),
+                "two projectors": lambda: kafka_to_postgres(server, template, source, keyset, bootstrap, 2),
                 "rebuild": lambda: rebuild(server, template, source),
-                "reading the blocks only": lambda: read_only(server, source),
+                "reading the blocks only": lambda: read_only(server, source, total),
             },
         )
         await database.dispose()
-    print(f"a batch of the projector, and a transaction of the raw upsert, had {notes_a_batch()} notes")
+    print(f"a batch of the projector, and a transaction of the raw upsert, had {notes_a_batch} notes")
     for name, taken in figures.items():
-        print(f"{name:<24} {taken.seconds:7.2f} s  {total / taken.seconds:9.0f} rows/s", end="  ")
-        print(f"{taken.cpu_seconds:7.2f} s of CPU, with Postgres")
-    raw, whole = figures["raw upsert"], figures["Kafka to Postgres"]
-    print(f"Kafka to Postgres / raw upsert: {raw.seconds / whole.seconds:.2f} x the rows a second (aim 0.7)", end=", ")
-    print(f"{raw.cpu_seconds / whole.cpu_seconds:.2f} x by CPU")
-    again, only = figures["rebuild"], figures["reading the blocks only"]
-    print(f"rebuild / reading only: {again.seconds / only.seconds:.1f} x the time", end=", ")
-    print(f"{again.cpu_seconds / only.cpu_seconds:.1f} x by CPU")
+        print(f"{name:<24} {taken.rows / taken.seconds:9.0f} rows/s", end="  ")
+        print(f"{taken.cpu_seconds / taken.rows * 1e6:7.1f} µs of CPU a row, with Postgres")
+    raw = figures["raw upsert"]
+    for name in ("one projector", "two projectors"):
+        seconds, cpu = figures[name].over(raw)
+        print(f"{name} / raw upsert: {1 / seconds:.2f} x the rows a second (aim 0.7), {1 / cpu:.2f} x by CPU")
+    seconds, cpu = figures["rebuild"].over(figures["reading the blocks only"])
+    print(f"rebuild / reading only: {seconds:.1f} x the time, {cpu:.1f} x by CPU")
 
 
 async def _in_turns(rounds: int, sides: dict[str, Callable[[], Awaitable[Taken]]]) -> dict[str, Taken]:
@@ -281,7 +286,7 @@ async def _in_turns(rounds: int, sides: dict[str, Callable[[], Awaitable[Taken]]
         for name, side in sides.items():
             taken[name].append(await side())
     return {
-        name: Taken(median(each.seconds for each in all_), median(each.cpu_seconds for each in all_))
+        name: Taken(median(each.seconds for each in all_), median(each.cpu_seconds for each in all_), all_[0].rows)
         for name, all_ in taken.items()
     }
 

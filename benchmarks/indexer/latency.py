@@ -1,4 +1,5 @@
-"""From a block to its rows, and from a relay's kill -9 to the next one: `python -m benchmarks.indexer.latency`.
+"""From a block to its rows, and from a kill -9 of relay or projector to the next one's:
+`python -m benchmarks.indexer.latency`.
 
 Relay, projector, Kafka and Postgres are processes of their own, the peer is a file of blocks that grows. A block counts
 as visible once a reader of another connection finds it in ``as_of_block``.
@@ -26,6 +27,7 @@ from emr_common.sealing import WrappingKey, new_wrapping_keyset
 from emr_common.settings import KafkaSettings
 from emr_indexer.kafka import ensure_topics
 from emr_indexer.projector import store
+from emr_indexer.projector.worker import SESSION_SECONDS
 from emr_readmodel import engine, migrate
 from sqlalchemy.ext.asyncio import AsyncEngine
 from support.kafka import KafkaServer, kafka_server
@@ -37,6 +39,8 @@ BLOCK_SECONDS = 0.04
 PATIENTS = 50
 LOOK_SECONDS = 0.002
 WARM_UP_BLOCKS = 50
+SETTLING_SECONDS = 15.0
+"""Until whoever was started has joined its group, and what was killed is known to be gone."""
 
 
 class Reader:
@@ -110,7 +114,27 @@ async def takeovers(writer: Writer, reader: Reader, processes: Processes, count:
         await reader.until(writer.cut(1))
         taken.append(time.perf_counter() - killed)
         processes.start(leading)
-        await asyncio.sleep(8)  # it stands by again
+        await asyncio.sleep(SETTLING_SECONDS)  # it stands by again
+    return taken
+
+
+async def successions(
+    writer: Writer, reader: Reader, processes: Processes, count: int, *, is_back: bool
+) -> list[float]:
+    """Seconds from the kill -9 of the projector that was started first to the next block's rows. ``is_back``: it is
+    started again at once, as a supervisor does; else the other one takes its partitions.
+    """
+    taken = []
+    for _ in range(count):
+        processes.stop("projector")
+        killed = time.perf_counter()
+        if is_back:
+            processes.start("projector")
+        await reader.until(writer.cut(1))
+        taken.append(time.perf_counter() - killed)
+        if not is_back:
+            processes.start("projector")
+        await asyncio.sleep(SETTLING_SECONDS)
     return taken
 
 
@@ -119,7 +143,8 @@ async def main(given: argparse.Namespace, kafka: KafkaServer, postgres: Postgres
     (folder / "wrapping.keyset").write_text(new_wrapping_keyset())
     async with empty_database(postgres) as url:
         await migrate.upgrade(url)
-        (folder / "settings.json").write_text(json.dumps({"database": url, "kafka": list(kafka.bootstrap_servers)}))
+        told = {"database": url, "kafka": list(kafka.bootstrap_servers), "session_seconds": SESSION_SECONDS}
+        (folder / "settings.json").write_text(json.dumps(told))
         database = engine.create(url, 3)
         await store.prepare(database)
         settings = KafkaSettings(bootstrap_servers=kafka.bootstrap_servers, topic_prefix="crash")
@@ -135,16 +160,28 @@ async def main(given: argparse.Namespace, kafka: KafkaServer, postgres: Postgres
             await reader.until(0)
             _tell(await latencies(writer, reader, given.rate, given.seconds), given.rate)
             processes.start(RELAYS[1])
-            await asyncio.sleep(8)
-            taken = await takeovers(writer, reader, processes, given.takeovers)
-            if taken:
-                print(f"kill -9 of the leading relay to the next block's rows: median {median(taken):.2f} s,", end=" ")
-                print(f"longest {max(taken):.2f} s of {len(taken)} (aim 5 s)")
+            await asyncio.sleep(SETTLING_SECONDS)
+            count = given.takeovers
+            _tell_longest("the leading relay", await takeovers(writer, reader, processes, count))
+            alone = await successions(writer, reader, processes, count, is_back=True)
+            _tell_longest("the only projector, started again at once", alone)
+            processes.start("projector-2")
+            await asyncio.sleep(SETTLING_SECONDS)
+            back = await successions(writer, reader, processes, count, is_back=True)
+            _tell_longest("one of two projectors, started again at once", back)
+            away = await successions(writer, reader, processes, count, is_back=False)
+            _tell_longest(f"one of two projectors, not started again (session {SESSION_SECONDS:g} s)", away)
         finally:
             processes.end()
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)
             await database.dispose()
+
+
+def _tell_longest(whose: str, taken: list[float]) -> None:
+    if taken:
+        print(f"kill -9 of {whose}, to the next block's rows: median {median(taken):.2f} s,", end=" ")
+        print(f"longest {max(taken):.2f} s of {len(taken)}")
 
 
 def _tell(found: list[float], rate: float) -> None:

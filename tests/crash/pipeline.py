@@ -127,6 +127,14 @@ class Processes:
         with (self._folder / f"{name}.log").open("ab") as log:
             self._running[name] = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
 
+    @property
+    def pids(self) -> list[int]:
+        return [process.pid for process in self._running.values()]
+
+    def signal_all(self, number: signal.Signals) -> None:
+        for name in self._running:
+            self.signal(name, number)
+
     def signal(self, name: str, number: signal.Signals) -> None:
         self._running[name].send_signal(number)
 

@@ -87,7 +87,6 @@ async def relay(folder: Path, database: AsyncEngine, kafka: KafkaSettings) -> No
 
 
 async def projector(folder: Path, database: AsyncEngine, kafka: KafkaSettings) -> None:
-    worker.SESSION_SECONDS = SESSION_SECONDS
     wrapping = WrappingKey.from_file(folder / "wrapping.keyset")
     projects = Projector(database, "HospitalA", wrapping, Pseudonyms(PSEUDONYM_KEY))
     await ProjectorService(database, kafka, projects).run()
@@ -102,7 +101,9 @@ def log_briefly() -> None:
 async def main(kind: str, folder: Path) -> None:
     log_briefly()
     settings = json.loads((folder / "settings.json").read_text())
-    kafka = KafkaSettings(bootstrap_servers=tuple(settings["kafka"]), topic_prefix="crash")
+    worker.SESSION_SECONDS = settings.get("session_seconds", SESSION_SECONDS)
+    prefix = settings.get("topic_prefix", "crash")
+    kafka = KafkaSettings(bootstrap_servers=tuple(settings["kafka"]), topic_prefix=prefix)
     work = {"relay": relay, "projector": projector}[kind]
     await work(folder, engine.create(settings["database"], 5), kafka)
 

@@ -8,7 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 from emr_common.sealing import ContentKey, WrappingKey
 from emr_indexer.projector.contents import Pseudonyms
-from emr_indexer.projector.projector import Projector, Record
+from emr_indexer.projector.projector import Projector
+from emr_indexer.projector.records import Record
 from emr_indexer.relay.facts import BlockReader
 from emr_model.ledger.events import PARTITIONS, LedgerEvent, encode, partition_of
 from emr_readmodel import hospital

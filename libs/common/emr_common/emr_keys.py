@@ -42,6 +42,10 @@ class KeptKeys:
             self._keys.popitem(last=False)
         return known[1]
 
+    def kept(self, emr_id: str) -> ContentKey | None:
+        """What it was when it was last unwrapped, whatever has become of it since."""
+        return known[1] if (known := self._keys.get(emr_id)) else None
+
     def forget(self, emr_ids: Iterable[str]) -> None:
         """Their keys are gone from where they were kept."""
         for emr_id in emr_ids:

@@ -4,7 +4,10 @@ import base64
 from typing import Any
 
 import pytest
-from emr_model.clinical.facts import searchable_text
+from emr_model.clinical.canonical import canonical_bytes, parse_object
+from emr_model.clinical.facts import searchable_text, searchable_text_of
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 def _note(*resources: dict[str, Any]) -> dict[str, Any]:
@@ -39,3 +42,23 @@ def test_an_attachment_that_is_no_text_does_no_harm(data: str) -> None:
 @pytest.mark.parametrize("strange", [{}, {"entry": None}, {"entry": [1, "x", {"resource": []}]}, {"display": 7}])
 def test_a_strange_note_has_no_words(strange: dict[str, Any]) -> None:
     assert searchable_text(strange) == ""
+
+
+NAMES = st.sampled_from(["text", "display", "div", "contentType", "data", "code", 'a "text":"b', "title"])
+STRINGS = st.sampled_from(["", "words", "text/plain", "QUFB", 'said "text":"no"', "back\\slash", "<b>bold</b>", "Ü\n"])
+NOTES = st.dictionaries(
+    NAMES,
+    st.recursive(
+        STRINGS | st.none() | st.integers(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
+        max_leaves=12,
+    ),
+    max_size=5,
+)
+
+
+@given(NOTES)
+def test_the_words_of_canonical_text_are_those_of_the_note(note: dict[str, Any]) -> None:
+    canonical = canonical_bytes(note)
+    parsed = parse_object(canonical)
+    assert searchable_text_of(canonical.decode(), parsed) == searchable_text(parsed)

@@ -9,7 +9,7 @@ import pytest
 from emr_common.emr_keys import KeptKeys
 from emr_common.sealing import ContentKey, WrappingKey, new_wrapping_keyset
 from emr_indexer.projector.fetches import MOST_WAITING, Incoming
-from emr_indexer.projector.projector import Record
+from emr_indexer.projector.records import Record
 from emr_indexer.projector.worker import first_left
 
 
@@ -24,6 +24,20 @@ async def test_what_waits_is_taken_together_up_to_so_many_records_and_bytes() ->
     incoming.put([record(1, 0)])
     assert [(each.partition, each.offset) for each in await incoming.take(10, 15)] == [(0, 3), (0, 4)]
     assert [each.partition for each in await incoming.take(10, 15)] == [1]
+
+
+async def test_what_waits_is_looked_at_once_and_taken_all_the_same() -> None:
+    incoming = Incoming()
+    incoming.put(record(0, offset) for offset in range(4))
+    assert [(await incoming.look()).offset for _ in range(2)] == [0, 1]
+    assert [each.offset for each in await incoming.take(3, 1000)] == [0, 1, 2]
+    incoming.put([record(1, 0)])
+    assert [(await incoming.look()).offset for _ in range(2)] == [3, 0]
+    looking = asyncio.create_task(incoming.look())
+    await asyncio.sleep(0)
+    assert not looking.done()
+    incoming.put([record(1, 1)])
+    assert await looking is (await incoming.take(10, 1000))[-1]
 
 
 async def test_nothing_is_taken_until_something_comes() -> None:

@@ -16,7 +16,7 @@ from emr_indexer.jobs.runner import JobFailed
 from emr_indexer.jobs.store import Job, JobKind
 from emr_indexer.projector import rows as row_builders
 from emr_indexer.projector import store
-from emr_indexer.projector.projector import Record
+from emr_indexer.projector.records import Record
 from emr_indexer.refusals import Refusal
 from emr_model.ledger import keys
 from emr_model.ledger.events import PARTITIONS, partition_of

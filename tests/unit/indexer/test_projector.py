@@ -123,6 +123,21 @@ async def test_content_whose_key_is_gone_leaves_a_placeholder(hospital_a: Hospit
     assert (await row(hospital_a.database, care.note))["content"] is None
 
 
+async def test_content_that_was_opened_ahead_is_not_used_once_its_key_is_gone(hospital_a: Hospital) -> None:
+    patient, creation = await hospital_a.admit()
+    hospital_a.writer.cut(creation, hospital_a.writer.add_note(patient, visit_note()))
+    await hospital_a.project()
+    hospital_a.writer.cut(hospital_a.writer.add_note(patient, visit_note()))
+    waiting = hospital_a.records()
+    for each in waiting:
+        hospital_a.projector.look_ahead(each)
+    async with hospital_a.database.begin() as connection:
+        await connection.execute(sa.delete(hospital.emr_key))
+    await hospital_a.projector.project(waiting)
+    contents = [note["content"] is not None for note in await rows(hospital_a.database, care.note)]
+    assert contents == [True, False]
+
+
 async def test_another_hospitals_emr_is_known_without_content(database: AsyncEngine, wrapping: WrappingKey) -> None:
     await store.prepare(database)
     hospital_b = Hospital(database, wrapping, "HospitalB")

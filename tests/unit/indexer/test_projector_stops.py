@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 from emr_common.sealing import WrappingKey
 from emr_indexer.projector import store
-from emr_indexer.projector.projector import Record
+from emr_indexer.projector.records import Record
 from emr_indexer.refusals import Refusal
 from emr_model.ledger.events import PARTITIONS
 from emr_readmodel import care

@@ -16,6 +16,11 @@ from emr_model.clinical.note_form import NoteKind, amended_note_id, note_kind
 
 _IN_WORDS = frozenset({"display", "text", "title", "description", "conclusion", "valueString", "comment", "div"})
 _TAG = re.compile("<[^>]*>")
+_PLAIN = "|".join(sorted(_IN_WORDS - {"div"}))
+_PLAIN_WORDS = re.compile(rf'"(?:{_PLAIN})":"([^"\\]*)"|"(?:{_PLAIN}|div|contentType)":')
+"""Strings that are words as they stand, and an empty match for all else that may have some. It matches no text inside a
+string: a quote is escaped there.
+"""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,12 @@ def searchable_text(note: JsonObject) -> str:
     words: list[str] = []
     _collect_words(note, "", words)
     return "\n".join(words).replace("\0", " ")
+
+
+def searchable_text_of(canonical: str, note: JsonObject) -> str:
+    """The same of a note whose canonical text is at hand: quicker where its words stand in plain members."""
+    words = _PLAIN_WORDS.findall(canonical)
+    return searchable_text(note) if "" in words else "\n".join(words)
 
 
 def _collect_words(value: JsonObject | list[Any], name: str, words: list[str]) -> None:

@@ -17,7 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from emr_indexer.postgres import persistently
 from emr_indexer.projector import store
 from emr_indexer.projector.changes import Refused
-from emr_indexer.projector.projector import Projector, Record
+from emr_indexer.projector.projector import Projector
+from emr_indexer.projector.records import Record
 from emr_indexer.relay.facts import BlockFacts, BlockReader
 
 MESSAGES_AT_ONCE = 500
@@ -127,7 +128,8 @@ class Shadow:
         letters = [Refused.by_relay(letter) for facts in pending for letter in facts.dead_letters]
         await persistently(lambda: self._put_letters(letters))
         messages: list[Message] = [message for facts in pending for message in facts.messages if self._wants(message)]
-        await self._projector.project([Record(0, number, b"", message) for number, message in enumerate(messages)])
+        records = [Record(0, number, b"", decoded=message) for number, message in enumerate(messages)]
+        await self._projector.project(records)
         if self._projector.stopped:
             raise RuntimeError("a shadow's only partition stopped")
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from emr_common.contents import ContentMismatch, Place
 from emr_common.emr_keys import KeptKeys
-from emr_common.sealing import ContentKey, SealingFailed
+from emr_common.sealing import ContentKey, Kind, SealingFailed
 from emr_model.clinical.canonical import JsonObject, parse_texts
 from emr_model.clinical.errors import ClinicalError
-from emr_model.clinical.facts import CodedConcept, NoteFacts, note_facts, searchable_text
+from emr_model.clinical.facts import CodedConcept, NoteFacts, note_facts, searchable_text_of
 from emr_model.clinical.fhir_time import InvalidFhirTime, parse_fhir_time
 from emr_model.ledger import keys
 from emr_model.ledger.events import LedgerEvent
@@ -22,6 +22,9 @@ from emr_model.ledger.values import Emr, Note
 
 from emr_indexer.projector.changes import CannotProject, Row
 from emr_indexer.refusals import Refusal
+
+MOST_AHEAD = 4000
+UNREADABLE = (ContentMismatch, ClinicalError, ValueError, KeyError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,49 +37,55 @@ class OpenedNote:
     year: int
 
 
+class Ahead:
+    """Notes that were opened before their turn, by keys that were kept: of use if that is still the EMR's key then."""
+
+    def __init__(self, owner_msp: str, keys: KeptKeys) -> None:
+        self._owner_msp = owner_msp
+        self._keys = keys
+        self._opened: dict[tuple[int, int, int], tuple[LedgerEvent, ContentKey, OpenedNote]] = {}
+
+    def open(self, event: LedgerEvent) -> None:
+        """Raises what makes the event's turn fail too."""
+        key = self._keys.kept(event.attributes[0])
+        if key is None or event.sealed is None or not isinstance(event.fact, Note):
+            return
+        if len(self._opened) >= MOST_AHEAD:
+            self._opened.clear()  # of records that never had their turn
+        self._opened[event.position] = (event, key, _open_note(self._owner_msp, event, event.fact, key))
+
+    def take(self, event: LedgerEvent, key: ContentKey) -> OpenedNote | None:
+        opened_event, opened_by, opened = self._opened.pop(event.position, (None, None, None))
+        return opened if opened_event is event and opened_by is key else None
+
+
 class Contents:
     """Opens what events carry. ``wrapped_keys`` are those of the EMRs at hand; an EMR without one was erased."""
 
-    def __init__(self, owner_msp: str, keys: KeptKeys, wrapped_keys: Mapping[str, bytes]) -> None:
+    def __init__(self, owner_msp: str, keys: KeptKeys, wrapped_keys: Mapping[str, bytes], ahead: Ahead) -> None:
         self._owner_msp = owner_msp
         self._keys = keys
         self._wrapped_keys = wrapped_keys
+        self._ahead = ahead
 
     def note(self, event: LedgerEvent, fact: Note) -> OpenedNote | None:
         """None for a placeholder: the bytes did not come, or their key is gone.
 
         Raises CannotProject for bytes that do not open as what the ledger says of them.
         """
-        emr_id, version = event.attributes[0], keys.number(event.attributes[1])
-        opened = self._open(event, emr_id, "note", version, fact.sha256, fact.commitment)
-        if opened is None:
+        key = self._key(event.attributes[0])
+        if key is None or event.sealed is None:
             return None
-        try:
-            return _opened_note(opened, fact.at)
-        except (ClinicalError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CannotProject(Refusal.CONTENT_UNREADABLE) from error
+        return self._ahead.take(event, key) or _open_note(self._owner_msp, event, fact, key)
 
     def demographics(self, event: LedgerEvent, fact: Emr) -> Row | None:
         """Columns of ``emr``. None and CannotProject as for a note."""
-        emr_id, revision = event.attributes[0], fact.demographics_revision
-        opened = self._open(event, emr_id, "demographics", revision, fact.sha256, fact.commitment)
-        if opened is None:
+        key = self._key(event.attributes[0])
+        if key is None or event.sealed is None:
             return None
         try:
-            return _demographics(opened)
-        except (ClinicalError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CannotProject(Refusal.CONTENT_UNREADABLE) from error
-
-    def _open(
-        self, event: LedgerEvent, emr_id: str, kind: Any, version: int, sha256: str, commitment: str
-    ) -> bytes | None:
-        key, sealed = self._key(emr_id), event.sealed_bytes
-        if key is None or sealed is None:
-            return None
-        place = Place(event.channel, self._owner_msp, emr_id)
-        try:
-            return place.open(key, sealed, kind, version, sha256, commitment).canonical
-        except ContentMismatch as error:
+            return _demographics(_open(self._owner_msp, event, fact, key, "demographics", fact.demographics_revision))
+        except UNREADABLE as error:
             raise CannotProject(Refusal.CONTENT_UNREADABLE) from error
 
     def _key(self, emr_id: str) -> ContentKey | None:
@@ -90,8 +99,21 @@ class Contents:
             raise CannotProject(Refusal.CONTENT_UNREADABLE) from error
 
 
+def _open_note(owner_msp: str, event: LedgerEvent, fact: Note, key: ContentKey) -> OpenedNote:
+    """Raises CannotProject for bytes that do not open as what the ledger says of them, or are no note."""
+    try:
+        return _opened_note(_open(owner_msp, event, fact, key, "note", keys.number(event.attributes[1])), fact.at)
+    except UNREADABLE as error:
+        raise CannotProject(Refusal.CONTENT_UNREADABLE) from error
+
+
+def _open(owner_msp: str, event: LedgerEvent, fact: Note | Emr, key: ContentKey, kind: Kind, version: int) -> bytes:
+    place = Place(event.channel, owner_msp, event.attributes[0])
+    return place.open(key, event.sealed_bytes or b"", kind, version, fact.sha256, fact.commitment).canonical
+
+
 def _opened_note(canonical: bytes, noted_at: datetime) -> OpenedNote:
-    note = parse_texts(canonical)
+    note, text = parse_texts(canonical), canonical.decode()
     facts = note_facts(note)
     month = _month(facts, noted_at)
     concept = facts.encounter_type
@@ -103,8 +125,8 @@ def _opened_note(canonical: bytes, noted_at: datetime) -> OpenedNote:
         "encounter_class": facts.encounter_class,
         "encounter_type": concept.code if concept else None,
         "encounter_type_display": concept.display if concept else None,
-        "content": canonical.decode(),
-        "words": searchable_text(note),
+        "content": text,
+        "words": searchable_text_of(text, note),
     }
     return OpenedNote(columns, facts.conditions, facts.medications, month.year)
 

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from emr_indexer.postgres import persistently
 from emr_indexer.projector import metrics, store
 from emr_indexer.projector.changes import Refused
-from emr_indexer.projector.projector import Record
+from emr_indexer.projector.records import Record
 from emr_indexer.refusals import Refusal
 
 log = structlog.get_logger(__name__)

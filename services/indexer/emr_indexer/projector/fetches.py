@@ -14,49 +14,69 @@ from typing import Any, ClassVar
 
 from faust.transport.drivers import aiokafka as driver
 
+from emr_indexer.projector.records import Record
+
 POLL_SECONDS = 1.0
 MOST_WAITING = 2000
 """Records of a topic that wait; a poll that finds as many is the last until some were taken."""
 
 
 class Incoming:
-    """Records of one topic, as aiokafka read them, in the order of their partitions."""
+    """Records of one topic, in the order of their partitions. They may be looked at before they are taken."""
 
     def __init__(self) -> None:
-        self._records: deque[Any] = deque()
+        self._records: deque[Record] = deque()
+        self._seen = 0  # of those that wait, the first so many
         self._some = asyncio.Event()
+        self._some_unseen = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
 
-    def put(self, records: Iterable[Any]) -> None:
+    def put(self, records: Iterable[Record]) -> None:
         self._records.extend(records)
         self._tell()
 
     def drop(self, partitions: Collection[int]) -> None:
         """They are somebody else's, or come again."""
         self._records = deque(record for record in self._records if record.partition not in partitions)
+        self._seen = 0
         self._tell()
 
     async def room(self) -> None:
         await self._room.wait()
 
-    async def take(self, most: int, most_bytes: int) -> list[Any]:
+    async def look(self) -> Record:
+        """The next one that nobody has looked at. It is left where it is."""
+        while self._seen == len(self._records):
+            await self._some_unseen.wait()
+        record = self._records[self._seen]
+        self._seen += 1
+        self._tell()
+        return record
+
+    async def take(self, most: int, most_bytes: int) -> list[Record]:
         """What waits: at least one record, and no more than ``most``, nor after ``most_bytes`` are reached."""
         await self._some.wait()
-        taken: list[Any] = []
+        taken: list[Record] = []
         size = 0
         while self._records and len(taken) < most and size < most_bytes:
             taken.append(self._records.popleft())
-            size += len(taken[-1].value or b"")
+            size += len(taken[-1].value)
+        self._seen = max(0, self._seen - len(taken))
         self._tell()
         return taken
 
     def _tell(self) -> None:
-        for event, holds in ((self._some, bool(self._records)), (self._room, len(self._records) < MOST_WAITING)):
-            if holds:
-                event.set()
-            else:
-                event.clear()
+        _set(self._some, bool(self._records))
+        _set(self._some_unseen, self._seen < len(self._records))
+        _set(self._room, len(self._records) < MOST_WAITING)
+
+
+def _set(event: asyncio.Event, holds: bool) -> None:
+    if holds:
+        event.set()
+    else:
+        event.clear()
 
 
 class FetchingConsumer(driver.Consumer):  # type: ignore[misc]
@@ -93,7 +113,9 @@ class FetchingConsumer(driver.Consumer):  # type: ignore[misc]
             return  # faust goes back to what was committed before it is again
         for each, records in (found or {}).items():
             if active is None or each in active:
-                self._incoming[each.topic].put(records)
+                self._incoming[each.topic].put(
+                    Record(each.partition, record.offset, record.value or b"", record.headers) for record in records
+                )
         await asyncio.sleep(0)
 
     async def _room(self) -> None:

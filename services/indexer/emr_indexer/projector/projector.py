@@ -8,41 +8,27 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
 from emr_common.emr_keys import KeptKeys
 from emr_common.sealing import WrappingKey
-from emr_model.ledger.codec import ValueMalformed
-from emr_model.ledger.events import PARTITIONS, BlockMark, LedgerEvent, Message, decode, partition_of
+from emr_model.ledger.events import PARTITIONS, BlockMark, LedgerEvent, Message, partition_of
+from emr_model.ledger.keys import ObjectType
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from emr_indexer.postgres import persistently
 from emr_indexer.projector import metrics, store
 from emr_indexer.projector.changes import CannotProject, Changes, Refused
-from emr_indexer.projector.contents import Contents, Pseudonyms
+from emr_indexer.projector.contents import Ahead, Contents, Pseudonyms
 from emr_indexer.projector.projection import NOWHERE, Effect, Projection
+from emr_indexer.projector.records import Record
 from emr_indexer.refusals import Refusal
 
 REPLAYED_AT_ONCE = 100
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Record:
-    """A Kafka record of the topic of events."""
-
-    partition: int
-    offset: int
-    value: bytes
-    decoded: Message | None = None
-    """Where the message was never a record's bytes."""
-
-    @property
-    def id(self) -> str:
-        """For a record that is no message and so has no id of its own."""
-        return f"kafka/{self.partition}/{self.offset}"
 
 
 @dataclass(frozen=True)
@@ -58,7 +44,7 @@ class Outcome:
     done: list[Record] = field(default_factory=list)
     stops: list[Stop] = field(default_factory=list)
     changes: Changes = field(default_factory=Changes)
-    events: Counter[tuple[str, str]] = field(default_factory=Counter)
+    events: Counter[tuple[ObjectType, Effect]] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -86,6 +72,7 @@ class Projector:
         self._engine = engine
         self._msp_id = msp_id
         self._keys = KeptKeys(wrapping)
+        self._ahead = Ahead(msp_id, self._keys)
         self._pseudonyms = pseudonyms
         self._partitions = partitions
         self._locks = locks
@@ -97,6 +84,12 @@ class Projector:
         """The partition comes anew, from its last acknowledged record: what stopped it is tried again."""
         if self.stopped.pop(partition, None):
             metrics.STOPPED.labels(partition).set(0)
+
+    def look_ahead(self, record: Record) -> None:
+        """Does before its turn what of a record's work no row can change. What is wrong with it is said in its turn."""
+        with suppress(Exception):
+            if isinstance(event := record.message, LedgerEvent):
+                self._ahead.open(event)
 
     async def project(self, records: Sequence[Record]) -> list[Record]:
         """Returns the records that may be acknowledged: their effect is committed.
@@ -217,14 +210,14 @@ class Projector:
     async def _apply(
         self, connection: AsyncConnection, records: Sequence[Record], fail_with: Refusal | None
     ) -> Outcome:
-        messages = [(record, _read(record)) for record in records]
+        messages = [(record, record.message) for record in records]
         partitions = {record.partition for record in records}
         await store.lock_partitions(connection, partitions, self._locks)
         outcome = Outcome()
         events = [message for _, message in messages if isinstance(message, LedgerEvent)]
         projection = await self._projection(connection, events, partitions, outcome.changes)
         for record, message in messages:
-            if all(stop.record.partition != record.partition for stop in outcome.stops):
+            if not outcome.stops or all(stop.record.partition != record.partition for stop in outcome.stops):
                 self._step(projection, record, message, fail_with, outcome)
         await store.write(connection, outcome.changes)
         return outcome
@@ -243,7 +236,7 @@ class Projector:
         repeated = {event.subject for event in sealed if event.position <= state.positions.get(event.subject, NOWHERE)}
         await store.load_placeholders(connection, state, repeated)
         keys = await store.wrapped_keys(connection, {event.subject for event in sealed}) if sealed else {}
-        contents = Contents(self._msp_id, self._keys, keys)
+        contents = Contents(self._msp_id, self._keys, keys, self._ahead)
         return Projection(self._msp_id, contents, self._pseudonyms, state, changes)
 
     def _step(
@@ -286,26 +279,18 @@ def _tell(outcome: Outcome) -> None:
     _count(outcome)
 
 
-def _read(record: Record) -> Message | None:
-    """None for a record that the relay cannot have written."""
-    try:
-        return record.decoded or decode(record.value)
-    except ValueMalformed:
-        return None
-
-
 def _project(projection: Projection, record: Record, message: Message | None, outcome: Outcome) -> None:
     match message:
         case BlockMark():
             projection.mark(record.partition, message)
         case LedgerEvent():
             effect = projection.event(record.partition, message)
-            outcome.events[message.object_type.value, effect.value] += 1
+            outcome.events[message.object_type, effect] += 1
         case _ if record.id not in projection.state.skipped:
             raise CannotProject(Refusal.MESSAGE_MALFORMED)
-    event_id = message.id if isinstance(message, LedgerEvent) else record.id
-    if event_id in projection.state.stopped:
-        outcome.changes.resolved.add(event_id)
+    if projection.state.stopped:
+        event_id = message.id if isinstance(message, LedgerEvent) else record.id
+        outcome.changes.resolved |= {event_id} & projection.state.stopped
 
 
 def _stopping(record: Record, message: Message | None, code: Refusal) -> Refused:
@@ -318,7 +303,7 @@ def _stopping(record: Record, message: Message | None, code: Refusal) -> Refused
 def _count(outcome: Outcome) -> None:
     now = time.time()
     for (object_type, result), number in outcome.events.items():
-        metrics.EVENTS.labels(object_type, result).inc(number)
+        metrics.EVENTS.labels(object_type.value, result.value).inc(number)
     for refused in outcome.changes.refused:
         metrics.DEAD_LETTERS.labels(refused.code).inc()
     for partition, mark in outcome.changes.marks.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 
 import structlog
@@ -17,6 +18,9 @@ from emr_indexer.projector.monitor import Monitor
 from emr_indexer.projector.projector import Projector
 from emr_indexer.projector.seats import Seat, seated
 from emr_indexer.projector.worker import Handlers, Worker
+
+GARBAGE_AFTER = 20_000
+"""Objects made, net, before cycles are looked for: a batch makes as many, and nearly all of them end by themselves."""
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +45,7 @@ class ProjectorService:
         """Until cancelled. Raises when the consumer stands still or fails, when another process has this one's seat, or
         when a person let a stopped partition go on: the process must begin anew then.
         """
+        gc.set_threshold(GARBAGE_AFTER)
         topics = self._kafka.topics
         generation = await persistently(lambda: store.prepare(self._engine, topics.partitions))
         await self._projector.replay_all()
@@ -48,7 +53,8 @@ class ProjectorService:
         group = f"{self._kafka.topic_prefix}.projector.{generation}"
         stopped_here = self._projector.stopped.keys()
         self._monitor = Monitor(self._engine, self._kafka.bootstrap_servers, topics, group, stopped_here)
-        handlers = Handlers(self._projector.project, DeadLetters(self._engine).keep, self._projector.resume)
+        keep = DeadLetters(self._engine).keep
+        handlers = Handlers(self._projector.project, keep, self._projector.look_ahead, self._projector.resume)
         async with seated(self._engine) as seat:
             worker = Worker(self._kafka, group, f"projector-{seat.number}", handlers)
             async with worker.running():

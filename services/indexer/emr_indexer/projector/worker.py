@@ -20,12 +20,13 @@ from emr_common.settings import KafkaSettings
 from emr_model.ledger.events import MAX_RECORD_BYTES
 
 from emr_indexer.projector.fetches import Transport
-from emr_indexer.projector.projector import Record
+from emr_indexer.projector.records import Record
 from emr_indexer.projector.traces import traced_batch
 
 BATCH_MESSAGES = 1000
 BATCH_BYTES = 8 * 1024 * 1024
 COMMIT_SECONDS = 1.0
+LOOKED_AT_ONCE = 20
 SESSION_SECONDS = 12.0  # how long the partitions of a worker wait that is killed, or ends, and does not come back
 
 
@@ -39,6 +40,8 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 class Handlers:
     on_events: OnRecords
     on_dead_letters: OnRecords
+    look_ahead: Callable[[Record], None]
+    """Is shown records of events that wait, while there is nothing else to do: not every one."""
     on_assigned: Callable[[int], None]
     """A partition of the topic of events comes to this worker, from its first unacknowledged record on."""
 
@@ -57,6 +60,7 @@ class Worker:
         self._works = [
             self._work(self._topics.events, handlers.on_events),
             self._work(self._topics.dead_letters, handlers.on_dead_letters),
+            self._look_ahead,
         ]
         self._app.on_partitions_assigned.connect(self._on_assigned)
 
@@ -85,8 +89,14 @@ class Worker:
 
         return work
 
-    async def _handle(self, topic: str, handle: OnRecords, found: Sequence[Any]) -> None:
-        records = [Record(each.partition, each.offset, each.value) for each in found]
+    async def _look_ahead(self) -> None:
+        incoming = self._app.transport.incoming[self._topics.events]
+        while True:
+            for _ in range(LOOKED_AT_ONCE):
+                self._handlers.look_ahead(await incoming.look())
+            await asyncio.sleep(0)  # Postgres may have answered
+
+    async def _handle(self, topic: str, handle: OnRecords, records: Sequence[Record]) -> None:
         done = await handle(records)
         for partition, offset in first_left(records, done).items():
             self._app.consumer.acknowledge(topic, partition, offset)
@@ -106,11 +116,11 @@ class Worker:
 
 def first_left(records: Sequence[Record], done: Collection[Record]) -> dict[int, int]:
     """By partition, the offset before which every record is done; partitions of which the first is not are left out."""
-    ids = {(record.partition, record.offset) for record in done}
+    is_done = set(done)
     offsets: dict[int, int] = {}
     stopped: set[int] = set()
     for record in records:
-        if (record.partition, record.offset) not in ids:
+        if record not in is_done:
             stopped.add(record.partition)
         elif record.partition not in stopped:
             offsets[record.partition] = record.offset + 1
