@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from emr_readmodel.hospital import access_log
@@ -22,6 +23,31 @@ class LoggedRead:
     role: str
     action: str
     purpose: str | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the log says of a read by this request, but for the EMR that was read."""
+
+    caller: Caller
+    owner_msp: str
+    action: str
+    note_version: int | None = None
+    purpose: str | None = None
+    transaction_id: str | None = None
+
+    def values(self) -> dict[str, Any]:
+        """By the columns' names, which are ``COPIED``."""
+        return {
+            "reader": self.caller.enrolment_id,
+            "role": self.caller.role.value,
+            "owner_msp": self.owner_msp,
+            "action": self.action,
+            "note_version": self.note_version,
+            "purpose": self.purpose,
+            "transaction_id": self.transaction_id,
+            "request_id": telemetry.request_id() or "",
+        }
 
 
 class AccessLog:
@@ -66,18 +92,8 @@ class AccessLog:
     ) -> None:
         """One entry for each EMR that an answer shows, e.g. the hits of a search."""
         if emr_ids:
-            await _RECORD.run(
-                self._engine,
-                reader=caller.enrolment_id,
-                role=caller.role.value,
-                emr_ids=emr_ids,
-                owner_msp=owner_msp,
-                action=action,
-                note_version=note_version,
-                purpose=purpose,
-                transaction_id=transaction_id,
-                request_id=telemetry.request_id() or "",
-            )
+            entry = Entry(caller, owner_msp, action, note_version, purpose, transaction_id)
+            await _RECORD.run(self._engine, emr_ids=emr_ids, **entry.values())
 
     async def of(self, emr_id: str, most: int) -> list[LoggedRead]:
         """The newest reads of an EMR, ``most`` of them; the oldest of these first."""
@@ -88,13 +104,13 @@ class AccessLog:
             return [LoggedRead(*row) for row in reversed((await connection.execute(newest)).all())]
 
 
-_COPIED = ("reader", "role", "owner_msp", "action", "note_version", "purpose", "transaction_id", "request_id")
-_RECORD = Statement(
-    sa.insert(access_log).from_select(
-        ["emr_id", *_COPIED],
-        sa.select(
-            sa.func.unnest(sa.bindparam("emr_ids", type_=ARRAY(sa.Text()))),
-            *(sa.bindparam(name, type_=access_log.c[name].type) for name in _COPIED),
-        ),
-    )
-)
+COPIED = ("reader", "role", "owner_msp", "action", "note_version", "purpose", "transaction_id", "request_id")
+
+
+def entries_of(emr_id: sa.ColumnElement[str]) -> sa.Insert:
+    """An entry for each of some EMRs. Its parameters are an Entry's values."""
+    values = (sa.bindparam(name, type_=access_log.c[name].type) for name in COPIED)
+    return sa.insert(access_log).from_select(["emr_id", *COPIED], sa.select(emr_id, *values))
+
+
+_RECORD = Statement(entries_of(sa.func.unnest(sa.bindparam("emr_ids", type_=ARRAY(sa.Text())))))

@@ -135,6 +135,12 @@ def mismatch(kind: str, error: Exception) -> Problem:
     return Problem(Code.CONTENT_MISMATCH)
 
 
+def require_held(*sealed: str | None) -> None:
+    """Raises ContentMissing unless the peer gave all of it."""
+    if None in sealed:
+        raise ContentMissing("the peer does not hold the content")
+
+
 def _present(sealed: str | None) -> bytes:
     if sealed is None:
         raise ContentMissing("the peer does not hold the content")

@@ -10,11 +10,15 @@ from emr_readmodel.hospital import emr_key
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from emr_common.access_log import Entry, entries_of
 from emr_common.sealing import ContentKey, WrappingKey
 from emr_common.statements import Statement
 
 KEYS_CACHED = 1024
-_KEY = Statement(sa.select(emr_key.c.wrapped_keyset).where(emr_key.c.emr_id == sa.bindparam("emr_id")))
+_of_emr = emr_key.c.emr_id == sa.bindparam("emr_id")
+_found = sa.select(emr_key.c.emr_id, emr_key.c.wrapped_keyset).where(_of_emr).cte("found")
+_KEY = Statement(sa.select(emr_key.c.wrapped_keyset).where(_of_emr))
+_KEY_TO_READ = Statement(sa.select(_found.c.wrapped_keyset).add_cte(entries_of(_found.c.emr_id).cte("logged")))
 
 
 class EmrKeyMissing(Exception):
@@ -60,11 +64,17 @@ class EmrKeys:
         self._wrapping = wrapping
         self._kept = KeptKeys(wrapping)
 
-    async def get(self, emr_id: str) -> ContentKey:
+    async def get(self, emr_id: str, read: Entry | None = None) -> ContentKey:
         """Raises EmrKeyMissing, also right after an erasure: the table is asked every time. SealingFailed for a foreign
         row.
+
+        A ``read`` that the key is for is in the access log once this returns, by the same statement: who has to be
+        logged gets no key without it. Without a key there is no entry.
         """
-        row = await _KEY.row(self._engine, emr_id=emr_id)
+        if read is None:
+            row = await _KEY.row(self._engine, emr_id=emr_id)
+        else:
+            row = await _KEY_TO_READ.row(self._engine, emr_id=emr_id, **read.values())
         if row is None:
             self._kept.forget([emr_id])
             raise EmrKeyMissing(emr_id)

@@ -17,6 +17,7 @@ import uvicorn
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from uvicorn.server import Server
 
 from emr_common import openapi, problems, telemetry, tracing
 from emr_common.admission import Admission
@@ -148,7 +149,7 @@ def run(app: FastAPI, settings: Settings) -> None:
         sys.exit(1)
 
 
-class _Server(uvicorn.Server):
+class _Server(Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Services that have a ``leave`` end what would go on without end, such as streams of events."""
         leave = getattr(getattr(self.config.app.state, "services", None), "leave", None)  # type: ignore[union-attr]

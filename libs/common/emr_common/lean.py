@@ -12,15 +12,17 @@ from typing import Any
 
 LEFT_OUT = ("rich", "yaml", "pydantic.v1", "httpx._main")
 """Consoles, YAML, models of a time before, a command line: whoever imports them can do without, and says so."""
-ORM = ("sqlalchemy.ext.asyncio.session", "sqlalchemy.ext.asyncio.scoping")
-"""The part of ``sqlalchemy.ext.asyncio`` that is about the ORM. Here statements are of SQLAlchemy's Core."""
+EMPTY = ("sqlalchemy.ext.asyncio.session", "sqlalchemy.ext.asyncio.scoping", "uvicorn.main", "html.entities")
+"""Whoever imports these cannot do without, and uses nothing of them here: what is about the ORM in SQLAlchemy's asyncio
+(statements are of its Core), uvicorn's command line, and what ``&hearts;`` stands for.
+"""
 
 
 def start(module: str) -> None:
     """Imports a service's main module and runs its ``main``. Nothing else may have been imported before."""
     for name in LEFT_OUT:
         sys.modules[name] = None  # type: ignore[assignment] # as Python says it of what is not to be found
-    for name in ORM:
+    for name in EMPTY:
         sys.modules[name] = _Absent(name)
     importlib.import_module(module).main()
 

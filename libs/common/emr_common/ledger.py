@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -112,7 +112,7 @@ class Ledger:
         """Asks own peers only: another hospital's would see what is asked for. Raises Problem."""
         signer = _signer(caller)
         contract = self._gateway.contract(signer, self._settings.channel, self._settings.chaincode)
-        async with _measured(function, "evaluate", is_callers=self._is_callers(signer)):
+        with _measured(function, "evaluate", is_callers=self._is_callers(signer)):
             return await contract.evaluate(
                 function.wire_name, *_texts(arguments), transient=transient, target_organizations=[self.msp_id]
             )
@@ -169,7 +169,7 @@ class Ledger:
 
     async def evaluate_signed(self, function: Function, proposal: bytes, signature: bytes) -> bytes:
         """``evaluate`` of what ``propose`` gave. Raises Problem."""
-        async with _measured(function, "evaluate", is_callers=True):
+        with _measured(function, "evaluate", is_callers=True):
             return await self._gateway.proposal(proposal, signature).evaluate(target_organizations=[self.msp_id])
 
     async def endorse_signed(self, function: Function, proposal: bytes, signature: bytes) -> bytes:
@@ -200,7 +200,7 @@ class Ledger:
             raise problems.from_ledger_error(error) from error
 
     async def _endorsers(self, call: Call) -> tuple[str, ...]:
-        async with _measured(call.function, "endorsers"):
+        with _measured(call.function, "endorsers"):
             return await self._choice.of(call.function, _texts(call.arguments))
 
     def _is_callers(self, creator: Creator) -> bool:
@@ -210,7 +210,7 @@ class Ledger:
     async def _endorse(self, call: Call, make: Callable[[Sequence[str]], Proposal], *, is_callers: bool) -> Transaction:
         """Waits a little for another hospital's peer that has not committed yet what this one has."""
         function, arguments = call.function, _texts(call.arguments)
-        async with _measured(function, "endorse", is_callers=is_callers):
+        with _measured(function, "endorse", is_callers=is_callers):
             for wait_seconds in LAG_WAITS_SECONDS:
                 endorsers = await self._choice.of(function, arguments)
                 try:
@@ -273,7 +273,7 @@ class Ledger:
         self, transaction: Transaction, function: Function, wait_seconds: float | None, *, is_callers: bool
     ) -> Commit:
         timeout = self._settings.commit_timeout_seconds if wait_seconds is None else wait_seconds
-        async with _measured(function, "commit", transaction.transaction_id, is_callers=is_callers):
+        with _measured(function, "commit", transaction.transaction_id, is_callers=is_callers):
             try:
                 return await self._tracker.settle(transaction, timeout_seconds=timeout)
             except TransactionInvalid as error:
@@ -368,10 +368,10 @@ def _texts(arguments: Sequence[Argument]) -> list[str | bytes]:
     return [str(argument) if isinstance(argument, int) else argument for argument in arguments]
 
 
-@asynccontextmanager
-async def _measured(
+@contextmanager
+def _measured(
     function: Function, step: str, transaction_id: str | None = None, *, is_callers: bool = False
-) -> AsyncIterator[None]:
+) -> Iterator[None]:
     """Times a step, traces it, and turns the client's errors into what the caller is told."""
     started, outcome = time.perf_counter(), "failed"
     attributes = {"careledger.function": function.wire_name}

@@ -65,51 +65,51 @@ class _AtHand:
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._idle: list[PoolProxiedConnection] = []
+        self._idle: list[tuple[PoolProxiedConnection, Driver]] = []
         self._most = engine.pool.size() // 2  # type: ignore[attr-defined]
         event.listen(engine.sync_engine, "engine_disposed", self._end)
 
     async def run(self, engine: AsyncEngine, text: str, send: Callable[[Driver], Awaitable[T]]) -> T:
-        taken = self._open() or await _connected(engine, text)
-        driver: Driver = taken.driver_connection
+        taken, driver = self._open() or await _connected(engine, text)
         try:
             answer = await send(driver)
         except FAILURES as error:
-            self._give_back(taken)
+            self._give_back(taken, driver)
             is_closed = driver.is_closed()
             raise DBAPIError(text, None, error, hide_parameters=True, connection_invalidated=is_closed) from error
         except BaseException:  # broken off: what the server goes on to say would meet the next statement
             taken.invalidate()
             taken.close()
             raise
-        self._give_back(taken)
+        self._give_back(taken, driver)
         return answer
 
-    def _open(self) -> PoolProxiedConnection | None:
+    def _open(self) -> tuple[PoolProxiedConnection, Driver] | None:
         while self._idle:
-            taken = self._idle.pop()
-            if not taken.driver_connection.is_closed():  # type: ignore[union-attr]
-                return taken
+            taken, driver = self._idle.pop()
+            if not driver.is_closed():
+                return taken, driver
             taken.close()
         return None
 
-    def _give_back(self, taken: PoolProxiedConnection) -> None:
+    def _give_back(self, taken: PoolProxiedConnection, driver: Driver) -> None:
         if len(self._idle) < self._most:
-            self._idle.append(taken)
+            self._idle.append((taken, driver))
         else:
             taken.close()
 
     def _end(self, *_: object) -> None:
         while self._idle:
-            self._idle.pop().invalidate()
+            self._idle.pop()[0].invalidate()
 
 
-async def _connected(engine: AsyncEngine, text: str) -> PoolProxiedConnection:
+async def _connected(engine: AsyncEngine, text: str) -> tuple[PoolProxiedConnection, Driver]:
     """From the pool, which lets through what the driver says when Postgres turns a new connection away."""
     try:
-        return await engine.raw_connection()
+        taken = await engine.raw_connection()
     except engine.dialect.loaded_dbapi.Error as error:
         raise DBAPIError(text, None, error, hide_parameters=True) from error
+    return taken, taken.driver_connection
 
 
 _of_engines: WeakKeyDictionary[AsyncEngine, _AtHand] = WeakKeyDictionary()

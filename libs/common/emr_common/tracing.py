@@ -7,7 +7,7 @@ transaction ids and counts; no content, no id of a person or record, no text of 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 from emr_common.settings import Settings
@@ -23,6 +23,9 @@ TRACEPARENT = "traceparent"
 EXPORT_TIMEOUT_SECONDS = 5
 Kind = Literal["internal", "server", "client", "producer", "consumer"]
 Value = str | int
+
+OFF = nullcontext()
+"""A span where there are no traces."""
 
 _provider: TracerProvider | None = None
 _tracer: Tracer | None = None
@@ -63,7 +66,6 @@ def is_on() -> bool:
     return _tracer is not None
 
 
-@contextmanager
 def span(
     name: str,
     kind: Kind = "internal",
@@ -71,16 +73,25 @@ def span(
     *,
     parent: str | None = None,
     links: Sequence[str] = (),
-) -> Iterator[Span | None]:
+) -> AbstractContextManager[Span | None]:
     """A span around the block; None where traces are off. ``parent`` and ``links`` are values of ``traceparent``;
     without a parent it is a part of the span around it. An exception marks it as failed, by its class alone.
     """
-    if _tracer is None:
-        yield None
-        return
+    return OFF if _tracer is None else _span(_tracer, name, kind, attributes, parent, links)
+
+
+@contextmanager
+def _span(
+    tracer: Tracer,
+    name: str,
+    kind: Kind,
+    attributes: Mapping[str, Value] | None,
+    parent: str | None,
+    links: Sequence[str],
+) -> Iterator[Span]:
     from opentelemetry.trace import Link, SpanKind, StatusCode, use_span
 
-    opened = _tracer.start_span(
+    opened = tracer.start_span(
         name,
         context=None if parent is None else _context_of(parent),
         kind=SpanKind[kind.upper()],
@@ -96,14 +107,11 @@ def span(
             raise
 
 
-@contextmanager
-def statement(operation: str, table: str | None) -> Iterator[None]:
+def statement(operation: str, table: str | None) -> AbstractContextManager[object]:
     """A span as ``watch`` makes them, for a statement that goes around SQLAlchemy."""
     if _tracer is None or not _is_within_span():
-        yield
-        return
-    with span(f"postgres {operation}", "client", _of_statement(operation, table)):
-        yield
+        return OFF
+    return span(f"postgres {operation}", "client", _of_statement(operation, table))
 
 
 def _is_within_span() -> bool:

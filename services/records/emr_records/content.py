@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from emr_common.contents import OpenedEmr, OpenedNote, Place, ReadPage, content_problems, open_emr
+from emr_common.access_log import Entry
+from emr_common.contents import OpenedEmr, OpenedNote, Place, ReadPage, content_problems, open_emr, require_held
 from emr_common.emr_keys import EmrKeyMissing, EmrKeys
 from emr_common.ledger import Ledger
 from emr_common.owners_word import OwnersWord
@@ -34,6 +35,8 @@ class OwnContent:
 
     What has to be known before a caller who keeps the key has signed anything is read as the service itself.
 
+    A ``read`` is in the access log before anything is opened for it, and is not if there is nothing to open.
+
     Everything raises Problem: the contract's codes, CONTENT_UNAVAILABLE, or CONTENT_MISMATCH and OWNER_DID_NOT_ENDORSE,
     which are alarms.
     """
@@ -56,32 +59,36 @@ class OwnContent:
     async def find(self, caller: Caller, patient_id: str) -> EmrFound:
         return EmrFound.from_json(await self.ledger.evaluate(caller, Function.GET_EMR_BY_PATIENT_ID, patient_id))
 
-    async def header(self, caller: Caller | Signer, emr_id: str) -> OpenedHeader:
+    async def header(self, caller: Caller | Signer, emr_id: str, read: Entry | None = None) -> OpenedHeader:
         view = await self.view(caller, emr_id, 1, NO_NOTES)
-        return await self.open_header(view)
+        return await self.open_header(view, read)
 
-    async def open_header(self, view: EmrView) -> OpenedHeader:
+    async def open_header(self, view: EmrView, read: Entry | None = None) -> OpenedHeader:
         await self.word.require(view)
         with content_problems():
-            key = await self.emr_keys.get(view.emr_id)
+            require_held(view.demographics)
+            key = await self.emr_keys.get(view.emr_id, read)
             return OpenedHeader(view, self.place(view.emr_id).open_demographics(key, view.emr, view.demographics))
 
-    async def notes(self, caller: Caller, emr_id: str, start: int, limit: int) -> tuple[EmrView, list[OpenedNote]]:
+    async def notes(
+        self, caller: Caller, emr_id: str, start: int, limit: int, read: Entry | None = None
+    ) -> tuple[EmrView, list[OpenedNote]]:
         view = await self.view(caller, emr_id, start, limit)
-        return view, await self.open_notes(view)
+        return view, await self.open_notes(view, read)
 
-    async def open_notes(self, view: EmrView) -> list[OpenedNote]:
+    async def open_notes(self, view: EmrView, read: Entry | None = None) -> list[OpenedNote]:
         await self.word.require(view)
         with content_problems():
-            key = await self.emr_keys.get(view.emr_id)
+            require_held(*(note.sealed for note in view.notes))
+            key = await self.emr_keys.get(view.emr_id, read)
             return [self.place(view.emr_id).open_note(key, note) for note in view.notes]
 
-    async def note(self, caller: Caller, emr_id: str, version: int) -> OpenedNote:
+    async def note(self, caller: Caller, emr_id: str, version: int, read: Entry | None = None) -> OpenedNote:
         """Raises Problem NOTE_NOT_FOUND too."""
-        _, notes = await self.notes(caller, emr_id, version, 1)
-        if not notes:
+        view = await self.view(caller, emr_id, version, 1)
+        if not view.notes:
             raise Problem(Code.NOTE_NOT_FOUND)
-        return notes[0]
+        return (await self.open_notes(view, read))[0]
 
     async def own_emr(self, caller: Caller) -> OpenedEmr:
         """The whole EMR of the patient who calls."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
+from emr_common.access_log import Entry
 from emr_common.contents import OpenedEmr
 from emr_common.idempotency import Answer, Attempt
 from emr_common.problems import Problem
@@ -38,8 +39,7 @@ AS_PDF_FILE = {"Content-Disposition": 'attachment; filename="emr.pdf"'}
 
 
 async def read_emr(services: Services, caller: Caller, emr_id: str) -> Response:
-    header = await services.content.header(caller, emr_id)
-    await log_own(services, caller, emr_id, "read-emr")
+    header = await services.content.header(caller, emr_id, _own_read(services, caller, "read-emr"))
     return answers.json_response(answers.emr(header), answers.emr_version_tag(header.view))
 
 
@@ -75,15 +75,18 @@ def _identifier_hmac(services: Services, body: SearchIn) -> bytes | None:
 
 
 async def read_notes(services: Services, caller: Caller, emr_id: str, start: int, limit: int) -> Response:
-    view, opened = await services.content.notes(caller, emr_id, start, limit)
-    await log_own(services, caller, emr_id, "read-notes")
+    read = _own_read(services, caller, "read-notes")
+    view, opened = await services.content.notes(caller, emr_id, start, limit, read)
     return answers.json_response(answers.notes(view, opened), answers.emr_version_tag(view))
 
 
 async def read_note(services: Services, caller: Caller, emr_id: str, version: int) -> Response:
-    opened = await services.content.note(caller, emr_id, version)
-    await log_own(services, caller, emr_id, "read-note", version)
-    return answers.json_response(answers.note(opened))
+    read = _own_read(services, caller, "read-note", version)
+    return answers.json_response(answers.note(await services.content.note(caller, emr_id, version, read)))
+
+
+def _own_read(services: Services, caller: Caller, action: str, note_version: int | None = None) -> Entry:
+    return Entry(caller, services.ledger.msp_id, action, note_version)
 
 
 async def add_note(
@@ -293,12 +296,8 @@ async def count_visits(services: Services, caller: Caller, provider: str) -> dic
     return {"provider": provider, "visits": VisitCount.from_json(answer).visits}
 
 
-async def log_own(
-    services: Services, caller: Caller, emr_id: str, action: str, note_version: int | None = None
-) -> None:
-    await services.access_log.record(
-        caller, emr_id=emr_id, owner_msp=services.ledger.msp_id, action=action, note_version=note_version
-    )
+async def log_own(services: Services, caller: Caller, emr_id: str, action: str) -> None:
+    await services.access_log.record(caller, emr_id=emr_id, owner_msp=services.ledger.msp_id, action=action)
 
 
 def _note_result(result: ImportResult) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from emr_model.clinical.sealed_form import commitment
 from emr_model.ledger.functions import Role
-from emr_readmodel.hospital import access_log
+from emr_readmodel.hospital import access_log, emr_key
 from support.fhir_samples import IDENTIFIER_SYSTEM, bundle, encounter, observation, visit_bundle
 from support.fhir_samples import patient as patient_resource
 from support.records_calls import code, get, note_bundle, post_note
@@ -146,16 +146,41 @@ async def test_every_read_is_in_the_access_log(a: RecordsHospital, physician: Pe
     await get(a, physician, f"/emrs/{patient.emr_id}/notes")
     await get(a, physician, f"/emrs/{patient.emr_id}/notes/1")
     await get(a, patient, "/me/emr")
+    assert await logged_reads(a, patient.emr_id) == [
+        (physician.enrolment_id, "read-emr", None),
+        (physician.enrolment_id, "find-emr", None),
+        (physician.enrolment_id, "read-notes", None),
+        (physician.enrolment_id, "read-note", 1),
+        (patient.enrolment_id, "download-emr", None),
+    ]
+
+
+async def logged_reads(a: RecordsHospital, emr_id: str | None) -> list[tuple[Any, ...]]:
     query = sa.select(access_log.c.reader, access_log.c.action, access_log.c.note_version)
     async with a.engine.connect() as connection:
-        rows = await connection.execute(query.where(access_log.c.emr_id == patient.emr_id).order_by(access_log.c.id))
-        assert [tuple(row) for row in rows] == [
-            (physician.enrolment_id, "read-emr", None),
-            (physician.enrolment_id, "find-emr", None),
-            (physician.enrolment_id, "read-notes", None),
-            (physician.enrolment_id, "read-note", 1),
-            (patient.enrolment_id, "download-emr", None),
-        ]
+        rows = await connection.execute(query.where(access_log.c.emr_id == emr_id).order_by(access_log.c.id))
+        return [tuple(row) for row in rows]
+
+
+async def test_what_shows_nothing_is_not_logged_as_a_read(
+    a: RecordsHospital, physician: Person, patient: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A note that is not there, content that the peer does not hold, an EMR whose key is gone."""
+    await post_note(a, physician, patient.emr_id, note_bundle())
+    assert code(await get(a, physician, f"/emrs/{patient.emr_id}/notes/2")) == (404, "NOTE_NOT_FOUND")
+    evaluate = a.foundation.ledger.evaluate
+
+    async def without_content(*arguments: Any, **options: Any) -> bytes:
+        answer = json.loads(await evaluate(*arguments, **options))
+        return json.dumps({**answer, "demographics": None}).encode()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(a.foundation.ledger, "evaluate", without_content)
+        assert code(await get(a, physician, f"/emrs/{patient.emr_id}")) == (503, "CONTENT_UNAVAILABLE")
+    async with a.engine.begin() as connection:
+        await connection.execute(sa.delete(emr_key).where(emr_key.c.emr_id == patient.emr_id))
+    assert code(await get(a, physician, f"/emrs/{patient.emr_id}/notes")) == (503, "CONTENT_UNAVAILABLE")
+    assert await logged_reads(a, patient.emr_id) == []
 
 
 async def test_a_read_that_cannot_be_logged_is_not_answered(
