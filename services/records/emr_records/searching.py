@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from emr_common.parking import Parked, has_owner, parked_among
@@ -29,8 +29,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from emr_records.schemas import SearchIn
 
 HIT_COLUMNS = ("emr_id", "patient_id", "family_name", "given_names", "birth_date", "sex", "life", "version", "visits")
-BEYOND = "\U0010ffff"
-"""Comes after every character of a name."""
 
 
 class Order(Enum):
@@ -50,8 +48,12 @@ class Order(Enum):
         return cls.LAST_VISIT if not body.criteria.keys() - {"visited_from", "visited_to"} else cls.EMR_ID
 
 
-_PLANNED_BY_VALUES = sa.text("set local plan_cache_mode = force_custom_plan")
-"""A month and all years want other plans. After five searches Postgres would take one for all values."""
+_PLANNED = sa.text(
+    "select set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_bitmapscan', :bitmaps, true)"
+)
+"""By values: a month and all years want other plans, but after five searches Postgres would take one for all. And in
+an index's order, however few hits Postgres expects and would rather sort: only words have no such index.
+"""
 
 
 @dataclass(frozen=True, repr=False)
@@ -78,7 +80,7 @@ class SearchStore:
         query = statement(body, self._msp_id, identifier_hmac)
         async with self._engine.connect() as connection:
             await connection.execution_options(isolation_level="REPEATABLE READ")
-            await connection.execute(_PLANNED_BY_VALUES)
+            await connection.execute(_PLANNED, {"bitmaps": "off" if body.text is None else "on"})
             block = await as_of_block(connection)
             rows = [dict(row) for row in (await connection.execute(query)).mappings()]
             shown = [{name: row[name] for name in HIT_COLUMNS} for row in rows[: body.limit]]
@@ -96,17 +98,21 @@ class SearchStore:
 
 def statement(body: SearchIn, msp_id: str, identifier_hmac: bytes | None = None) -> sa.Select[Any]:
     """The page's rows and one more, each with its ``place`` in the order."""
-    order = Order.of(body)
-    source, place = _source(order, body)
-    query = sa.select(*(emr.c[name] for name in HIT_COLUMNS), place.label("place")).select_from(source)
-    query = query.where(emr.c.owner_msp == msp_id, emr.c.life != Life.ERASED.value, *_criteria(order, body))
+    order, walked = Order.of(body), _walked(body)
+    source, keys = _source(order, body, walked)
+    query = sa.select(*(emr.c[name] for name in HIT_COLUMNS), keys[0].label("place")).select_from(source)
+    query = query.where(emr.c.owner_msp == msp_id, emr.c.life != Life.ERASED.value, *about_the_person(body))
+    for each in _of_notes(body):
+        if walked is None or each.table is not walked.table:
+            query = query.where(sa.exists().where(each.table.c.emr_id == emr.c.emr_id, each.is_had))
+    if body.visited_from is not None or body.visited_to is not None:
+        query = query.where(*_visited(order, body))
     if body.identifier is not None:
         query = query.where(emr.c.emr_id == _known(identifier_hmac))
-    keys = (place, emr.c.emr_id) if order is not Order.EMR_ID else (place,)
-    if body.after is not None:
+    if body.after is not None and walked is None:
         query = query.where(_follows(order, keys, _position(order, body.after)))
     if order is Order.LAST_VISIT:
-        return query.order_by(*(key.desc() for key in keys)).limit(body.limit + 1)
+        keys = tuple(key.desc() for key in keys)
     return query.order_by(*keys).limit(body.limit + 1)
 
 
@@ -116,57 +122,63 @@ def _known(identifier_hmac: bytes | None) -> sa.ScalarSelect[str]:
     return sa.select(patient_identifier.c.emr_id).where(of_this).scalar_subquery()
 
 
-def _source(order: Order, body: SearchIn) -> tuple[sa.FromClause, sa.ColumnElement[Any]]:
-    """What is walked, and the column in whose order."""
+class _OfNotes(NamedTuple):
+    """A criterion that some note is to meet."""
+
+    table: sa.Table
+    is_had: sa.ColumnElement[bool]
+
+
+def _of_notes(body: SearchIn) -> Iterable[_OfNotes]:
+    for table, code in ((condition, body.condition_code), (medication, body.medication_code)):
+        if code is not None:
+            yield _OfNotes(table, table.c.code == code)
+    if body.text is not None:
+        query = sa.func.websearch_to_tsquery("simple", sa.literal(body.text, sa.Text()))
+        yield _OfNotes(note, note.c.words.bool_op("@@")(query))
+
+
+def _walked(body: SearchIn) -> _OfNotes | None:
+    """The criterion whose EMRs are walked by their ids: a code, or words alone. None where an index of ``emr`` gives
+    the order, or few hits.
+    """
+    if Order.of(body) is not Order.EMR_ID or body.birth_date is not None or body.identifier is not None:
+        return None
+    first = next(iter(_of_notes(body)), None)
+    return None if first is not None and first.table is note and body.criteria.keys() != {"text"} else first
+
+
+def _source(
+    order: Order, body: SearchIn, walked: _OfNotes | None
+) -> tuple[sa.FromClause, tuple[sa.ColumnElement[Any], ...]]:
+    """What is walked, and the columns in whose order: those of one index."""
     match order:
         case Order.FAMILY_NAME:
-            return emr, family_name_key
+            return emr, (family_name_key, emr.c.emr_id)
         case Order.GIVEN_NAME:
-            return emr, given_names_key
+            return emr, (given_names_key, emr.c.emr_id)
         case Order.LAST_VISIT:
-            return note.join(emr, emr.c.emr_id == note.c.emr_id), note.c.period_start
-    coded = _coded(body)
-    if not coded:
-        return emr, emr.c.emr_id
-    table, code = coded[0]
-    having = sa.select(table.c.emr_id).distinct().where(table.c.code == code)
+            return note.join(emr, emr.c.emr_id == note.c.emr_id), (note.c.period_start, note.c.emr_id)
+    if walked is None:
+        return emr, (emr.c.emr_id,)
+    having = sa.select(walked.table.c.emr_id).distinct().where(walked.is_had)
     if body.after is not None:
-        having = having.where(table.c.emr_id > _position(order, body.after)[0])
-    walked = having.order_by(table.c.emr_id).subquery("having")
-    return walked.join(emr, emr.c.emr_id == walked.c.emr_id), walked.c.emr_id
-
-
-def _coded(body: SearchIn) -> list[tuple[sa.Table, str]]:
-    given = ((condition, body.condition_code), (medication, body.medication_code))
-    return [(table, code) for table, code in given if code is not None]
-
-
-def _criteria(order: Order, body: SearchIn) -> Iterable[sa.ColumnElement[bool]]:
-    yield from about_the_person(body)
-    coded = _coded(body)
-    for table, code in coded if order is not Order.EMR_ID else coded[1:]:
-        yield sa.exists().where(table.c.emr_id == emr.c.emr_id, table.c.code == code)
-    if body.text is not None:
-        yield sa.exists().where(note.c.emr_id == emr.c.emr_id, _says(body.text))
-    if body.visited_from is not None or body.visited_to is not None:
-        yield from _visited(order, body)
+        having = having.where(walked.table.c.emr_id > _position(order, body.after)[0])
+    if walked.table is note:  # so that words which most notes say are not looked up as a whole
+        having = having.limit(body.limit + 1)
+    ids = having.order_by(walked.table.c.emr_id).subquery("having")
+    return ids.join(emr, emr.c.emr_id == ids.c.emr_id), (ids.c.emr_id,)
 
 
 def about_the_person(body: SearchIn) -> Iterable[sa.ColumnElement[bool]]:
     """Criteria that demographics alone decide."""
     for key, beginning in ((family_name_key, body.family_name), (given_names_key, body.given_name)):
         if beginning is not None:
-            least = sa.func.lower(sa.literal(beginning, sa.Text()))
-            yield key >= least
-            yield key < least.concat(BEYOND)
+            yield sa.func.starts_with(key, sa.func.lower(sa.literal(beginning, sa.Text())))
     if body.birth_date is not None:
         yield emr.c.birth_date == body.birth_date
     if body.sex is not None:
         yield emr.c.sex == body.sex
-
-
-def _says(text: str) -> sa.ColumnElement[bool]:
-    return note.c.words.bool_op("@@")(sa.func.websearch_to_tsquery("simple", sa.literal(text, sa.Text())))
 
 
 def _visited(order: Order, body: SearchIn) -> Iterable[sa.ColumnElement[bool]]:

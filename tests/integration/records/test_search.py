@@ -73,6 +73,9 @@ async def search(a: RecordsHospital, person: Person, **body: Any) -> Any:
         ({"text": "knee -cough"}, [0]),
         ({"text": "cough or better", "familyName": "garci"}, [0]),
         ({"text": "' & | ! ( :* <->"}, []),
+        ({"text": "knee", "birthDate": "1980-02-03", "sex": "female"}, [0, 1]),
+        ({"text": "knee", "conditionCode": "38341003"}, []),
+        ({"text": "better", "visitedFrom": "2024-04-02"}, [0]),
         ({"visitedFrom": "2024-04-01"}, [0, 1]),
         ({"visitedFrom": "2024-04-02", "visitedTo": "2024-04-02"}, [1]),
         ({"visitedTo": "2024-04-30"}, [1, 0]),
@@ -96,6 +99,7 @@ async def test_a_search_finds_own_emrs_that_meet_every_criterion(
         {"givenName": "b"},
         {"visitedFrom": "2024-01-01"},
         {"text": "knee"},
+        {"text": "knee", "sex": "female"},
         {"conditionCode": "38341003"},
     ],
 )
