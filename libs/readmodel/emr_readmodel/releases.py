@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from emr_readmodel.care import emr, position
+from emr_readmodel.engine import patient
 from emr_readmodel.hospital import release, released_fact
 from emr_readmodel.measures import MEASURES, Measure
 
@@ -29,6 +30,10 @@ FEWEST = 11
 STEP = 5
 SETTLED_DAYS = 60
 RELEASE_LOCK = 0x454D5205
+
+
+_OF_ALL_ROWS = sa.text("set local enable_nestloop = off")
+"""Facts never counted are all of them or hardly any. Postgres expects a few, and would compare all with all."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +50,10 @@ async def refresh(engine: AsyncEngine, owner_msp: str) -> Release | None:
 
     Whenever and however often it runs, the numbers keep what the module says of them.
     """
-    async with engine.connect() as connection:
+    async with patient(engine) as own, own.connect() as connection:
         await connection.execution_options(isolation_level="REPEATABLE READ")
         async with connection.begin():
-            await connection.execute(sa.text("set local statement_timeout = '30min'"))
+            await connection.execute(_OF_ALL_ROWS)
             return await _refresh(connection, owner_msp)
 
 
@@ -109,9 +114,11 @@ def _addition(measure: Measure, kept: tuple[str, ...], *, settled: bool) -> sa.T
             group by {columns}, display having count(distinct emr_id) >= {FEWEST}
             order by {columns}, count(distinct emr_id) desc, display
         ),
+        {_REST if measure.is_of_patients else ""}
         chosen as (
             select cell.*, {words} from cell left join words using ({columns})
-            where cell.patients >= {FEWEST} and cell.number >= {FEWEST} {_REST if measure.is_of_patients else ""}
+            where cell.patients >= {FEWEST} and cell.number >= {FEWEST}
+                {f"and ({columns}) in (select {columns} from others)" if measure.is_of_patients else ""}
         ),
         added as (
             insert into hospital.release_cell (release_id, measure, {columns}, display, number)
@@ -136,20 +143,25 @@ _SETTLED = f"""
 """
 
 _REST = f"""
-    and {FEWEST} <= (
-        select count(distinct noted.emr_id) from care.note as noted
-        where noted.month >= make_date(cell.year, 1, 1) and noted.month < make_date(cell.year + 1, 1, 1)
-    ) - (
-        select count(distinct occurrence.emr_id) from occurrence
-        where occurrence.year = cell.year and occurrence.system = cell.system and occurrence.code = cell.code
-    )
-    and {FEWEST} <= (
-        select coalesce(sum(other.number), 0) from hospital.release_cell as other
-        where other.measure = 'patients' and other.year = cell.year
-    ) - cell.number - (
-        select coalesce(sum(other.number), 0) from hospital.release_cell as other
-        where other.measure = :measure and other.year = cell.year
-          and other.system = cell.system and other.code = cell.code
-    )
+    noted as (
+        select date_part('year', month)::int as year, count(distinct emr_id) as patients
+        from care.note where month is not null group by 1
+    ),
+    having_it as (
+        select year, system, code, count(distinct emr_id) as patients from occurrence group by year, system, code
+    ),
+    shown as (
+        select year, sum(number) as number from hospital.release_cell where measure = 'patients' group by year
+    ),
+    shown_having_it as (
+        select year, system, code, sum(number) as number from hospital.release_cell where measure = :measure
+        group by year, system, code
+    ),
+    others as (
+        select cell.year, system, code from cell join noted using (year) join having_it using (year, system, code)
+            left join shown using (year) left join shown_having_it using (year, system, code)
+        where {FEWEST} <= noted.patients - having_it.patients
+            and {FEWEST} <= coalesce(shown.number, 0) - cell.number - coalesce(shown_having_it.number, 0)
+    ),
 """
 """The year's patients who are not in the cell: as they are, and as the numbers will show them."""

@@ -32,3 +32,18 @@ async def test_connections_that_the_server_has_closed_are_replaced_before_they_a
         finally:
             await engine.dispose()
             await other.dispose()
+
+
+async def test_work_on_all_rows_may_take_longer_than_a_request(server: PostgresServer) -> None:
+    async with empty_database(server) as url:
+        engine = engines.create(url, 1)
+        try:
+            async with engines.patient(engine) as patient:
+                assert [await _statement_timeout(each) for each in (engine, patient)] == ["30s", "30min"]
+        finally:
+            await engine.dispose()
+
+
+async def _statement_timeout(engine: AsyncEngine) -> str:
+    async with engine.connect() as connection:
+        return str(await connection.scalar(sa.text("select current_setting('statement_timeout')")))
