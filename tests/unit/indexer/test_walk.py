@@ -11,9 +11,10 @@ import pytest
 import sqlalchemy as sa
 from emr_common.sealing import WrappingKey
 from emr_indexer.jobs.comparison import Among, Comparison
+from emr_indexer.jobs.parts import PARTS, part_of, pieces
 from emr_indexer.jobs.runner import JobRunner
-from emr_indexer.jobs.store import PARTS, JobStore, Verified, verified
-from emr_indexer.jobs.walk import Pace, Walk, part_of, pieces
+from emr_indexer.jobs.store import JobStore, Verified, verified
+from emr_indexer.jobs.walk import Pace, Walk
 from emr_indexer.projector import store
 from emr_model.ledger.values import Event, Life
 from hlf.blocks import Block, Checkpoint

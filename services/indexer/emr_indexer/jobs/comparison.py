@@ -43,6 +43,7 @@ class Comparison:
         self.rows += other.rows
         self.found += other.found
         self.differences += other.differences[: MOST_NAMED - len(self.differences)]
+        self.moving |= other.moving
 
 
 @dataclass(frozen=True)

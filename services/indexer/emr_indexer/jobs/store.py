@@ -13,6 +13,8 @@ from emr_readmodel.hospital import index_job
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from emr_indexer.jobs.parts import PARTS
+
 UNFINISHED = ("queued", "running")
 
 
@@ -36,10 +38,6 @@ class Job:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-
-
-PARTS = "0123456789abcdef"
-"""What the walk compares at a time: EMRs by the first digit of their id; what begins otherwise is of its neighbour."""
 
 
 @dataclass(frozen=True)

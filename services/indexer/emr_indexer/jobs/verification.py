@@ -6,7 +6,7 @@ On the way each content's sha256 and commitment are computed again from the peer
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,6 +16,7 @@ from emr_readmodel.shadows import VERIFY
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from emr_indexer.jobs.comparison import Among, Comparison, apart, compare
+from emr_indexer.jobs.parts import all_pieces
 from emr_indexer.jobs.runner import Tell
 from emr_indexer.jobs.shadow import Shadow, Source
 from emr_indexer.jobs.store import Job
@@ -42,7 +43,10 @@ class Verification:
 
     async def _verify(self, shadow: Shadow, tell: Tell) -> Mapping[str, Any]:
         """What moves meanwhile is compared once both sides are at the same event."""
-        whole, among = Comparison(), Among()
+        whole = Comparison()
+        async with self._engine.connect() as connection:
+            subjects = (await connection.scalars(sa.select(sa.func.count()).select_from(care.emr_position))).one()
+        among = all_pieces(subjects)
         for attempt in range(ATTEMPTS):
             last = await self._source.blocks.last()
 
@@ -54,7 +58,7 @@ class Verification:
             whole.add(compared)
             if not compared.moving:
                 break
-            among = Among(subjects=frozenset(compared.moving))
+            among = [Among(subjects=frozenset(compared.moving))]
             await asyncio.sleep(WAIT_SECONDS)
         if whole.found:
             log.critical("rows_differ_from_ledger", differences=whole.found)
@@ -62,8 +66,12 @@ class Verification:
             parked = await connection.scalar(sa.select(sa.func.count()).select_from(care.parked))
         return {**whole.result, "block": shadow.block, "parked": parked}
 
-    async def _compare(self, among: Among, *, is_last: bool) -> Comparison:
-        async with self._engine.connect() as connection:
-            await connection.execution_options(isolation_level="REPEATABLE READ")
-            moving = set() if is_last else await apart(connection, VERIFY, among)
-            return await compare(connection, VERIFY, among, moving)
+    async def _compare(self, among: Iterable[Among], *, is_last: bool) -> Comparison:
+        """Each piece in a snapshot of its own."""
+        compared = Comparison()
+        for piece in among:
+            async with self._engine.connect() as connection:
+                await connection.execution_options(isolation_level="REPEATABLE READ")
+                moving = set() if is_last else await apart(connection, VERIFY, piece)
+                compared.add(await compare(connection, VERIFY, piece, moving))
+        return compared

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from bisect import bisect_right
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -21,13 +19,13 @@ from emr_readmodel.shadows import WALK
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from emr_indexer.jobs.comparison import Among, Comparison, apart, compare
+from emr_indexer.jobs.parts import PARTS, part_of, pieces
 from emr_indexer.jobs.shadow import Shadow, Source
-from emr_indexer.jobs.store import PARTS, JobStore
+from emr_indexer.jobs.store import JobStore
 from emr_indexer.postgres import may_pass
 from emr_indexer.projector.store import WALK_LOCKS
 
 ATTEMPTS = 5
-PIECE_SUBJECTS = 1000
 _UNSEEN = "(a.block > :shadow_block or b.block > (select min(block) from care.position))"
 """What one side has seen and the other need not have seen yet."""
 
@@ -128,19 +126,6 @@ class Walk:
             await asyncio.sleep(self._pace.settle_seconds)
             await shadow.fill(await self._source.blocks.last(), _untold)
         return comparison
-
-
-def part_of(subject: str) -> str:
-    return PARTS[max(0, bisect_right(PARTS, subject) - 1)]
-
-
-def pieces(part: str, subjects: int) -> Iterator[Among]:
-    """All subjects of the part, about so many, in one range of their ids or in sixteen."""
-    inner = [part + digit for digit in PARTS[1:]] if subjects > PIECE_SUBJECTS else []
-    lows = ["" if part == PARTS[0] else part, *inner]
-    following = None if part == PARTS[-1] else PARTS[PARTS.index(part) + 1]
-    for low, high in zip(lows, [*lows[1:], following], strict=True):
-        yield Among(low=low, high=high)
 
 
 async def _untold(_: int) -> None: ...
