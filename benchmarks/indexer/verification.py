@@ -143,7 +143,7 @@ async def measured(name: str, server: PostgresServer, live: Live, work: Callable
     watching = asyncio.create_task(watch())
     live.waited()
     said = await work()
-    taken = meter.taken()
+    taken = meter.taken(0)
     watching.cancel()
     print(
         f"{name:<34} {taken.seconds:7.1f} s {taken.cpu_seconds:7.1f} s of CPU {peak / 2**20:6.0f} MiB; "

@@ -31,13 +31,15 @@ class PostgresServer:
     data_dir: Path
     port: int
     process: subprocess.Popen[bytes] | None = None
+    settings: tuple[str, ...] = ()
 
     def url(self, database: str = "postgres", user: str = "postgres") -> str:
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
         log = (self.data_dir.parent / "log").open("ab")
-        options = ["-c", "fsync=off", "-c", "max_connections=200", "-c", "unix_socket_directories="]
+        settings = ("fsync=off", "max_connections=200", "unix_socket_directories=", *self.settings)
+        options = [word for setting in settings for word in ("-c", setting)]
         command = [*_as_unprivileged(), str(_programs() / "postgres")]
         place = ["-D", str(self.data_dir), "-h", "127.0.0.1", "-p", str(self.port)]
         with log:
@@ -69,11 +71,12 @@ class PostgresServer:
 
 
 @contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
+def postgres_server(settings: tuple[str, ...] = ()) -> Iterator[PostgresServer]:
+    """``settings`` of Postgres, each ``name=value``, beside the tests' own."""
     folder = Path(tempfile.mkdtemp(prefix="careledger-postgres-"))
     if os.geteuid() == 0:
         shutil.chown(folder, UNPRIVILEGED_USER)
-    server = PostgresServer(folder / "data", _free_port())
+    server = PostgresServer(folder / "data", _free_port(), settings=settings)
     initdb = [*_as_unprivileged(), str(_programs() / "initdb"), "-D", str(server.data_dir), "-U", "postgres"]
     options = ["-A", "trust", "-E", "UTF8", "--no-sync", "--no-instructions"]
     subprocess.run([*initdb, *options], check=True, capture_output=True, cwd="/")

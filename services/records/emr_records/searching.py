@@ -24,7 +24,7 @@ from emr_model.ledger.values import Life
 from emr_readmodel.care import condition, emr, family_name_key, given_names_key, medication, note, parked
 from emr_readmodel.columns import Timestamp
 from emr_readmodel.hospital import patient_identifier
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from emr_records.schemas import SearchIn
 
@@ -51,9 +51,14 @@ class Order(Enum):
 _PLANNED = sa.text(
     "select set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_bitmapscan', :bitmaps, true)"
 )
-"""By values: a month and all years want other plans, but after five searches Postgres would take one for all. And in
-an index's order, however few hits Postgres expects and would rather sort: only words have no such index.
-"""
+
+
+async def plan_for(connection: AsyncConnection, body: SearchIn) -> None:
+    """The transaction's searches are planned by their values: a month and all years want other plans, but after five
+    searches Postgres would take one for all. And in an index's order, however few hits Postgres expects and would
+    rather sort: only words have no such index.
+    """
+    await connection.execute(_PLANNED, {"bitmaps": "off" if body.text is None else "on"})
 
 
 @dataclass(frozen=True, repr=False)
@@ -80,7 +85,7 @@ class SearchStore:
         query = statement(body, self._msp_id, identifier_hmac)
         async with self._engine.connect() as connection:
             await connection.execution_options(isolation_level="REPEATABLE READ")
-            await connection.execute(_PLANNED, {"bitmaps": "off" if body.text is None else "on"})
+            await plan_for(connection, body)
             block = await as_of_block(connection)
             rows = [dict(row) for row in (await connection.execute(query)).mappings()]
             shown = [{name: row[name] for name in HIT_COLUMNS} for row in rows[: body.limit]]
