@@ -45,7 +45,7 @@ async def main(suite: str, wanted_rounds: str | None, seed: int) -> None:
                 await crashing.run()
                 if number % 10 == 0:
                     print(f"{suite} {number}/{rounds}: {crashing.summary}", file=sys.stderr, flush=True)
-            print(f"{suite}: seed {seed}, {time.monotonic() - started:.0f} s, {crashing.summary}")
+        print(f"{suite}: seed {seed}, {time.monotonic() - started:.0f} s, {crashing.summary}")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 The least system that has all that may lose or double a row: processes of the real relay and projector, Kafka, Postgres,
 and blocks that are written here. So a round takes seconds, and a load is possible that no API would let through.
-Between strikes what Kafka has already is delivered once more. Rows that are lost, doubled or wrong stay so: all tables
-are compared with the reference replay every few rounds, and after the last.
+Between strikes what Kafka has already is delivered once more, and all the while rows are walked through and compared.
+Rows that are lost, doubled or wrong stay so: all tables are compared with the reference replay every few rounds, and
+after the last.
 """
 
 from __future__ import annotations
@@ -40,10 +41,12 @@ from support.kafka import KafkaServer, kafka_server
 from support.ledger_writer import CHANNEL, NAMESPACE, Patient, visit_note
 from support.postgres import PostgresServer, empty_database, postgres_server
 from support.read_model import PSEUDONYM_KEY, Hospital
+from support.read_model import query as rows_of
+from support.rebuilding import verify
 from support.reference_replay import Reference, actual, content_keys, expected
 
 RELAYS = ("relay-1", "relay-2")
-PROCESSES = (*RELAYS, "projector")
+PROCESSES = (*RELAYS, "projector", "walker")
 PATIENTS = 24
 LONGEST_LOAD_SECONDS = 1.0
 CATCH_UP_SECONDS = 180.0
@@ -59,12 +62,15 @@ class Summary:
     killed: Counter[str] = field(default_factory=Counter)
     stopped: Counter[str] = field(default_factory=Counter)
     comparisons: int = 0
+    walked: int = 0
+    verified: int = 0
 
     def __str__(self) -> str:
         return (
             f"{self.rounds} rounds (killed: {dict(self.killed)}, stopped: {dict(self.stopped)}): {self.blocks} blocks, "
             f"{self.transactions} transactions, {self.repeated} blocks delivered again; {self.comparisons} comparisons "
-            "of all tables with the reference replay, 0 rows lost, 0 doubled"
+            f"of all tables with the reference replay, 0 rows lost, 0 doubled; {self.walked} of 16 parts walked "
+            f"through meanwhile, {self.verified} rows verified at the end, 0 differ"
         )
 
 
@@ -198,6 +204,7 @@ class PipelineRounds:
         try:
             yield self
             await self._compare()
+            await self._verify()
         except BaseException:
             self._processes.tell()
             raise
@@ -254,6 +261,7 @@ class PipelineRounds:
         kills: dict[str, Callable[[], None]] = {
             "relay": lambda: self._processes.kill(self._chance.choice(RELAYS)),
             "projector": lambda: self._processes.kill("projector"),
+            "walker": lambda: self._processes.kill("walker"),
             "kafka": self._kill_kafka,
             "postgres": self._kill_postgres,
         }
@@ -308,6 +316,15 @@ class PipelineRounds:
         self.summary.comparisons += 1
 
     _compared = 0
+
+    async def _verify(self) -> None:
+        """What the walk has found meanwhile, and what the indexer's own verification of everything finds now."""
+        query = "select count(*)::int, coalesce(sum((result->>'found')::int), 0)::int from hospital.index_job"
+        ((self.summary.walked, differ),) = await rows_of(self._hospital.database, query)
+        assert differ == 0, "the walk found rows that are not what the ledger says"
+        verified = await verify(self._hospital)
+        assert verified["found"] == 0, verified["differences"]
+        self.summary.verified = verified["rows"]
 
 
 @asynccontextmanager

@@ -1,12 +1,14 @@
-"""One process of the pipeline, until it is killed: `python pipeline_process.py relay|projector FOLDER`.
+"""One process of the pipeline, until it is killed: `python pipeline_process.py relay|projector|walker FOLDER`.
 
-Relay and projector are the real ones; the peer is a file of blocks that grows.
+Relay and projector are the real ones; the peer is a file of blocks that grows. The walk through all rows, which is part
+of a projector, has a process of its own, so that it is killed at other moments too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import pickle
 import sys
 from collections.abc import AsyncIterator
@@ -16,6 +18,9 @@ import structlog
 from emr_common.sealing import WrappingKey
 from emr_common.settings import KafkaSettings
 from emr_common.telemetry import describe_failure
+from emr_indexer.jobs.runner import JobRunner
+from emr_indexer.jobs.shadow import Source
+from emr_indexer.jobs.walk import Pace, Walk
 from emr_indexer.kafka import log_sparsely
 from emr_indexer.projector import worker
 from emr_indexer.projector.contents import Pseudonyms
@@ -33,6 +38,8 @@ LENGTH_BYTES = 4
 LOOK_SECONDS = 0.003
 SESSION_SECONDS = 6.0
 """The shortest that Kafka allows: a killed projector's partitions wait that long."""
+
+WALK_PACE = Pace(0, 0.1, 1000, 86_400, 0, 0.2)
 
 
 class BlockFile:
@@ -74,6 +81,38 @@ class BlockFile:
         raise AssertionError
 
 
+class WalkedBlocks:
+    """The same file, block by block."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._starts: list[int] = []
+        self._end = 0
+
+    async def last(self) -> int:
+        with self._path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            while self._end + LENGTH_BYTES <= size:
+                file.seek(self._end)
+                following = self._end + LENGTH_BYTES + int.from_bytes(file.read(LENGTH_BYTES))
+                if following > size:
+                    break
+                self._starts.append(self._end)
+                self._end = following
+        return len(self._starts) - 1
+
+    async def one(self, number: int) -> Block:
+        assert number <= await self.last()
+        with self._path.open("rb") as file:
+            file.seek(self._starts[number] + LENGTH_BYTES)
+            block: Block = pickle.load(file)
+        return block
+
+    async def up_to(self, last: int, after: Checkpoint | None = None) -> AsyncIterator[Block]:
+        for number in range(0 if after is None else after.block_number + 1, last + 1):
+            yield await self.one(number)
+
+
 async def relay(folder: Path, database: AsyncEngine, kafka: KafkaSettings) -> None:
     blocks = BlockFile(folder / "blocks")
     reader = BlockReader(CHANNEL, NAMESPACE, "HospitalA")
@@ -92,6 +131,16 @@ async def projector(folder: Path, database: AsyncEngine, kafka: KafkaSettings) -
     await ProjectorService(database, kafka, projects).run()
 
 
+async def walker(folder: Path, database: AsyncEngine, _: KafkaSettings) -> None:
+    wrapping = WrappingKey.from_file(folder / "wrapping.keyset")
+
+    def new_projector(on: AsyncEngine, partitions: int, locks: int) -> Projector:
+        return Projector(on, "HospitalA", wrapping, Pseudonyms(PSEUDONYM_KEY), partitions, locks)
+
+    source = Source(WalkedBlocks(folder / "blocks"), BlockReader(CHANNEL, NAMESPACE, "HospitalA"), new_projector)
+    await JobRunner(database, {}, Walk(database, source, WALK_PACE).run).run()
+
+
 def log_briefly() -> None:
     """As processes log them: structlog's own way of showing a traceback takes seconds."""
     structlog.configure(processors=[structlog.stdlib.add_log_level, describe_failure, structlog.dev.ConsoleRenderer()])
@@ -104,7 +153,7 @@ async def main(kind: str, folder: Path) -> None:
     worker.SESSION_SECONDS = settings.get("session_seconds", SESSION_SECONDS)
     prefix = settings.get("topic_prefix", "crash")
     kafka = KafkaSettings(bootstrap_servers=tuple(settings["kafka"]), topic_prefix=prefix)
-    work = {"relay": relay, "projector": projector}[kind]
+    work = {"relay": relay, "projector": projector, "walker": walker}[kind]
     await work(folder, engine.create(settings["database"], 5), kafka)
 
 

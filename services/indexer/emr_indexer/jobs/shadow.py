@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -21,7 +22,9 @@ from emr_indexer.projector.projector import Projector
 from emr_indexer.projector.records import Record
 from emr_indexer.relay.facts import BlockFacts, BlockReader
 
-MESSAGES_AT_ONCE = 500
+MESSAGES_AT_ONCE = 200
+"""The projector, of the same process, waits while they are made into rows."""
+
 TELL_SECONDS = 1.0
 
 IsOf = Callable[[str], bool]
@@ -113,6 +116,7 @@ class Shadow:
         told_at_seconds = time.monotonic()
         async with aclosing(self._source.blocks.up_to(last, self._checkpoint)) as blocks:  # type: ignore[type-var]
             async for block in blocks:
+                await asyncio.sleep(0)
                 facts = self._source.reader.read(block)
                 pending.append(facts)
                 messages += len(facts.messages)

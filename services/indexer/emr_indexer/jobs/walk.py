@@ -40,7 +40,7 @@ class Pace:
 
     first_after_seconds: float = 600.0
     between_parts_seconds: float = 300.0
-    blocks_a_second: float = 200.0
+    blocks_a_second: float = 50.0
     walk_seconds: float = 86_400.0
     between_comparisons_seconds: float = 1.0
     settle_seconds: float = 2.0
