@@ -13,7 +13,7 @@ from emr_common.sealing import WrappingKey
 from emr_indexer.jobs.comparison import Among, Comparison
 from emr_indexer.jobs.parts import PARTS, part_of, pieces
 from emr_indexer.jobs.runner import JobRunner
-from emr_indexer.jobs.store import JobStore, Verified, verified
+from emr_indexer.jobs.store import JobStore, Verifications, Verified, verified
 from emr_indexer.jobs.walk import Pace, Walk
 from emr_indexer.projector import store
 from emr_model.ledger.values import Event, Life
@@ -217,6 +217,6 @@ ALL = {part: _at(3, 1) for part in PARTS}
     ],
 )
 def test_rows_are_as_verified_as_the_part_that_was_longest_ago(
-    whole: Verified | None, parts: dict[str, Verified], expected: Any
+    whole: Verified | None, parts: Verifications, expected: Any
 ) -> None:
-    assert verified(whole, parts) == expected
+    assert verified(parts if whole is None else {**parts, None: whole}) == expected

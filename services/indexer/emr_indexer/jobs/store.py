@@ -48,17 +48,26 @@ class Verified:
     differences: int
 
 
-def verified(whole: Verified | None, parts: Mapping[str, Verified]) -> Verified | None:
+Verifications = Mapping[str | None, Verified]
+"""Of parts, and of all rows (None)."""
+
+
+def in_force(done: Verifications) -> Verifications:
+    """Those that are the last of some part: one of all rows is one of every part."""
+    whole = done.get(None)
+    newer = {part: each for part, each in done.items() if whole is None or each.at > whole.at}
+    return newer if whole is None or len(newer) == len(PARTS) else {**newer, None: whole}
+
+
+def verified(done: Verifications) -> Verified | None:
     """When the part that was compared longest ago was, and how many rows differed at each part's last comparison.
 
-    None while some part never was. A whole verification is one of every part.
+    None while some part never was.
     """
-    newer = [part for part in parts.values() if whole is None or part.at > whole.at]
-    if whole is not None and len(newer) < len(PARTS):
-        newer.append(whole)
-    elif len(newer) < len(PARTS):
+    last = in_force(done)
+    if None not in last and len(last) < len(PARTS):
         return None
-    return Verified(min(each.at for each in newer), sum(each.differences for each in newer))
+    return Verified(min(each.at for each in last.values()), sum(each.differences for each in last.values()))
 
 
 _DONE = sa.and_(index_job.c.kind == JobKind.VERIFICATION.value, index_job.c.state == "done")
@@ -86,17 +95,15 @@ class JobStore:
 
     async def verified(self) -> Verified | None:
         """Of rows, not of erasures."""
-        done = await self._verifications()
-        return verified(done.pop(None, None), {part: each for part, each in done.items() if part is not None})
+        return verified(await self._verifications())
 
     async def next_part(self) -> str:
         """The part that was compared longest ago, or never."""
-        done = await self._verifications()
-        whole = done.get(None)
+        last = in_force(await self._verifications())
 
         def compared_at(part: str) -> float:
-            times = [each.at.timestamp() for each in (done.get(part), whole) if each is not None]
-            return max(times, default=0.0)
+            found = last.get(part, last.get(None))
+            return 0.0 if found is None else found.at.timestamp()
 
         return min(PARTS, key=compared_at)
 
@@ -118,8 +125,8 @@ class JobStore:
             await connection.execute(sa.delete(index_job).where(is_of_part))
             await connection.execute(insert(index_job).values(row))
 
-    async def _verifications(self) -> dict[str | None, Verified]:
-        """The last of each part, and of all rows (None)."""
+    async def _verifications(self) -> Verifications:
+        """The last of each."""
         part = index_job.c.argument["part"].as_string()
         is_of_rows = index_job.c.argument["erased"].as_boolean().is_not(sa.true())
         query = sa.select(part, index_job.c.finished_at, _FOUND).where(_DONE, is_of_rows).ext(distinct_on(part))
