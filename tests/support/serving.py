@@ -24,6 +24,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from emr_common import connections, workload
 from emr_common.bodies import clinical_json
+from emr_common.boundary import PREFIX
 from emr_common.http import create_app, run
 from emr_common.readiness import Readiness
 from emr_common.routing import JsonRoute
@@ -51,7 +52,7 @@ async def bootstrap():
     Path(sys.argv[1]).write_text("closed")
 
 leaving = asyncio.Event()
-router = APIRouter(route_class=JsonRoute)
+router = APIRouter(prefix=PREFIX, route_class=JsonRoute)
 
 @router.post("/slow")
 async def slow(body: dict[str, float]) -> str:

@@ -108,11 +108,9 @@ class _Exchange:
 
 
 def template_of(scope: Scope) -> str:
-    """The route's template with its prefix, which FastAPI keeps apart. Nothing of what stands in a path's place."""
-    template: str | None = getattr(scope.get("route"), "path", None)
-    if template is None:
-        return UNROUTED
-    return f"{PREFIX}{template}" if scope["path"].startswith(f"{PREFIX}/") else template
+    """The route's template, such as ``/v1/emrs/{emr}``. Nothing of what stands in a path's place."""
+    template: str = getattr(scope.get("route"), "path", UNROUTED)
+    return template
 
 
 def _known_method(method: str) -> str:

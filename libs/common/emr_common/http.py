@@ -21,8 +21,9 @@ from uvicorn.server import Server
 
 from emr_common import openapi, problems, telemetry, tracing
 from emr_common.admission import Admission
-from emr_common.boundary import PREFIX, Boundary
+from emr_common.boundary import Boundary
 from emr_common.connections import BoundedProtocol
+from emr_common.memory import given_back
 from emr_common.readiness import Readiness
 from emr_common.settings import Settings
 from emr_common.workload import BodyLimit, Workload
@@ -53,7 +54,7 @@ def create_app(
     routers: Sequence[APIRouter] = (),
     body_limits: Mapping[str, int] | None = None,
 ) -> FastAPI:
-    """An application whose ``routers`` stand under ``/v1``, with ``/healthz``, ``/readyz`` and ``/metrics`` beside
+    """An application of ``routers``, whose prefix is ``/v1``, with ``/healthz``, ``/readyz`` and ``/metrics`` beside
     them.
 
     ``bootstrap`` is entered at start and left after the last request. ``body_limits`` are bytes by route template
@@ -70,7 +71,7 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False},  # ``boundary`` sees to all three
     )
     for router in routers:
-        app.include_router(router, prefix=PREFIX)
+        app.router.routes.extend(router.routes)  # of an included router FastAPI looks for each request's route twice
     app.include_router(_operations())
     app.add_middleware(BodyLimit, default=settings.http.max_body_bytes, by_route=dict(body_limits or {}))
     app.add_middleware(Workload)
@@ -84,7 +85,7 @@ def create_app(
 def _lifespan(bootstrap: Bootstrap) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with bootstrap() as services:
+        async with given_back(), bootstrap() as services:
             app.state.services = services
             yield
 

@@ -17,6 +17,7 @@ from pydantic.alias_generators import to_camel
 
 from emr_common.auth import CallerDep
 from emr_common.bodies import clinical_body, clinical_body_schema
+from emr_common.boundary import PREFIX
 from emr_common.idempotency import Answer, Attempt, Idempotency, IdempotencyKey
 from emr_common.ledger import Committed, Ledger
 from emr_common.operations import Intention, Operations, Read, Write
@@ -74,7 +75,7 @@ class WriteToSignOut(Body):
 
 def routes(operations: Operations) -> APIRouter:
     """The routes of a service that offers ``operations``."""
-    router = APIRouter(route_class=JsonRoute, tags=["transactions"])
+    router = APIRouter(prefix=PREFIX, route_class=JsonRoute, tags=["transactions"])
 
     @router.post(
         "/transactions/prepare",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from emr_common.auth import require
+from emr_common.boundary import PREFIX
 from emr_common.idempotency import Answer, Attempt, IdempotencyKey
 from emr_common.routing import JsonRoute
 from emr_common.wallet import Caller
@@ -30,7 +31,7 @@ from emr_consent.schemas import (
     SharingsOut,
 )
 
-router = APIRouter(route_class=JsonRoute, tags=["consent"])
+router = APIRouter(prefix=PREFIX, route_class=JsonRoute, tags=["consent"])
 
 Staff = Annotated[Caller, Depends(require(Role.PHYSICIAN, Role.HEALTHCENTER))]
 Healthcenter = Annotated[Caller, Depends(require(Role.HEALTHCENTER))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from emr_common.auth import require
+from emr_common.boundary import PREFIX
 from emr_common.idempotency import Answer, Attempt, IdempotencyKey
 from emr_common.routing import JsonRoute
 from emr_common.wallet import Caller
@@ -18,7 +19,7 @@ from emr_indexer.schemas import DeadLettersOut, JobAcceptedOut, JobOut, Position
 
 Admin = Annotated[Caller, Depends(require(Role.ADMIN))]
 
-router = APIRouter(route_class=JsonRoute, tags=["indexer"], dependencies=[Depends(require(Role.ADMIN))])
+router = APIRouter(prefix=PREFIX, route_class=JsonRoute, tags=["indexer"], dependencies=[Depends(require(Role.ADMIN))])
 
 
 async def _services(request: Request) -> Services:

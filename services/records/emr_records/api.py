@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from emr_common.auth import require
 from emr_common.bodies import clinical_json
+from emr_common.boundary import PREFIX
 from emr_common.idempotency import Answer, Attempt, IdempotencyKey
 from emr_common.routing import JsonRoute
 from emr_common.wallet import Caller
@@ -17,7 +18,7 @@ from emr_records.bodies import bundle_report, expected_version, is_async, posted
 from emr_records.bootstrap import Services
 from emr_records.schemas import LedgerId, MspId, ReceiptId, Version
 
-router = APIRouter(route_class=JsonRoute, tags=["records"])
+router = APIRouter(prefix=PREFIX, route_class=JsonRoute, tags=["records"])
 
 Physician = Annotated[Caller, Depends(require(Role.PHYSICIAN))]
 Patient = Annotated[Caller, Depends(require(Role.PATIENT))]

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from emr_common.auth import CallerDep, require
 from emr_common.bodies import clinical_body, clinical_body_schema
+from emr_common.boundary import PREFIX
 from emr_common.idempotency import Answer, Attempt, IdempotencyKey
 from emr_common.routing import JsonRoute
 from emr_common.wallet import Caller
@@ -41,7 +42,7 @@ from emr_registration.schemas import (
     StaffOut,
 )
 
-router = APIRouter(route_class=JsonRoute, tags=["registration"])
+router = APIRouter(prefix=PREFIX, route_class=JsonRoute, tags=["registration"])
 
 RENEWAL_ERRORS = {
     "x-errors": ["KEY_HELD_HERE", "CERTIFICATE_REQUEST_INVALID", "SIGNATURE_INVALID", "CONFLICT", "CA_UNAVAILABLE"]

@@ -10,6 +10,7 @@ from typing import Annotated
 import httpx
 import pytest
 from emr_common.auth import Authenticator, CallerDep, require
+from emr_common.boundary import PREFIX
 from emr_common.http import create_app
 from emr_common.issuer_keys import PublishedKeys
 from emr_common.readiness import Readiness
@@ -28,7 +29,7 @@ ISSUER, AUDIENCE = "https://issuer.example/a", "urn:careledger:HospitalA"
 KEY = ECKey.generate_key("P-256", {"kid": "k"})
 CA = CertificateAuthority.create("ca.a.care.example", "a.care.example")
 
-router = APIRouter()
+router = APIRouter(prefix=PREFIX)
 
 
 @router.get("/anyone")

@@ -12,6 +12,7 @@ import pytest
 import structlog
 from emr_common import workload
 from emr_common.bodies import clinical_body
+from emr_common.boundary import PREFIX
 from emr_common.http import create_app
 from emr_common.problems import OutcomePending, Problem
 from emr_common.readiness import Readiness
@@ -41,7 +42,7 @@ class Clinical(BaseModel):
     patient: dict[str, Any]
 
 
-router = APIRouter(route_class=JsonRoute)
+router = APIRouter(prefix=PREFIX, route_class=JsonRoute)
 
 
 @router.post("/items/{item}")

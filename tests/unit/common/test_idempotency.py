@@ -13,6 +13,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 from emr_common import idempotency
+from emr_common.boundary import PREFIX
 from emr_common.http import create_app
 from emr_common.idempotency import Answer, Attempt, Handler, Idempotency, IdempotencyKey
 from emr_common.ledger import Ledger
@@ -77,7 +78,7 @@ class Instance:
         yield self
 
     def router(self) -> APIRouter:
-        router = APIRouter()
+        router = APIRouter(prefix=PREFIX)
         once = Idempotency(self.engine, cast(Ledger, self.ledger))
 
         @router.post("/things/{thing}", status_code=201)

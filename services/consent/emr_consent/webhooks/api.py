@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from emr_common.auth import require
+from emr_common.boundary import PREFIX
 from emr_common.routing import JsonRoute
 from emr_common.wallet import Caller
 from emr_model.ledger.functions import Role
@@ -20,7 +21,7 @@ from emr_consent.webhooks.schemas import (
     WebhooksOut,
 )
 
-router = APIRouter(route_class=JsonRoute, tags=["webhooks"])
+router = APIRouter(prefix=PREFIX, route_class=JsonRoute, tags=["webhooks"])
 
 Admin = Annotated[Caller, Depends(require(Role.ADMIN))]
 
