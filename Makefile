@@ -67,6 +67,9 @@ failover: setup  ## two official peers a hospital, each killed and hung under lo
 restoring: setup  ## a backup of a running system, restored elsewhere, started, verified and used
 	RESTORING=1 $(BIN)/pytest -s tests/restoring $(PYTEST_ARGS)
 
+waiting: setup  ## what own keys leave lying is void after four and ten minutes, by waiting for them
+	WAITING=1 $(BIN)/pytest -s tests/scenario/test_own_keys.py -k left_lying $(PYTEST_ARGS)
+
 network-kills: setup  ## `emr network up|add-org|upgrade-chaincode|remove-org` killed after every step, on both ledgers
 	KILL_EVERY_STEP=1 $(BIN)/pytest -s tests/integration/network tests/conformance/test_killed_administration.py $(PYTEST_ARGS)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import secrets
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from emr_common.preparations import ENDORSE_WITHIN, SUBMIT_WITHIN
 from emr_deploy.callers import Answer
 from hlf import crypto
 from support.key_holder import KeyHolder, request_of
@@ -249,6 +251,41 @@ async def _refused(stack: Stack, clerk: KeyHolder, patient: KeyHolder, cast: Cas
     await _age(stack, endorsed, timedelta(minutes=10))
     assert (await _state(stack, clerk, endorsed)) == "void"
     return await clerk.step("registration", "submit", endorsed)
+
+
+async def test_a_step_in_its_time_is_taken(stack: Stack, clerk: KeyHolder, patient: KeyHolder) -> None:
+    """Endorsed after three and a half of its four minutes, handed in after nine of its ten."""
+    prepared = await _update_of(stack, clerk, patient)
+    await _age(stack, prepared, timedelta(minutes=3, seconds=30))
+    endorsed = (await clerk.step("registration", "endorse", prepared)).required()
+    await _age(stack, endorsed, timedelta(minutes=5, seconds=30))
+    assert (await _state(stack, clerk, endorsed)) == "endorsed"
+    assert (await clerk.step("registration", "submit", endorsed)).status == 200
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif("WAITING" not in os.environ, reason="waits for ten minutes (make waiting)")
+async def test_what_was_left_lying_is_void(stack: Stack, clerk: KeyHolder, patient: KeyHolder) -> None:
+    """The four and the ten minutes themselves, and no clock or row changed."""
+    lying, signed = await _update_of(stack, clerk, patient), await _update_of(stack, clerk, patient)
+    endorsed = (await clerk.step("registration", "endorse", signed)).required()
+    await asyncio.sleep(ENDORSE_WITHIN.total_seconds())
+    assert (await clerk.step("registration", "endorse", lying)).code == "PREPARATION_EXPIRED"
+    assert [await _state(stack, clerk, one) for one in (lying, endorsed)] == ["void", "endorsed"]
+    await asyncio.sleep((SUBMIT_WITHIN - ENDORSE_WITHIN).total_seconds())
+    assert (await clerk.step("registration", "submit", endorsed)).code == "PREPARATION_EXPIRED"
+    assert await _state(stack, clerk, endorsed) == "void"
+    assert (await _submitted_of(stack, clerk, endorsed)) == []
+
+
+async def _update_of(stack: Stack, clerk: KeyHolder, patient: KeyHolder) -> dict[str, Any]:
+    body: dict[str, Any] = {"emrId": patient.actor.emr_id, "patient": stack.patient_resource()}
+    return (await clerk.prepare("registration", "UpdateDemographics", **body)).required()
+
+
+async def _submitted_of(stack: Stack, holder: KeyHolder, document: dict[str, Any]) -> list[Any]:
+    query = "select 1 from hospital.transaction where caller = $1 and transaction_id = $2"
+    return list(await stack.sql("a", query, holder.actor.enrolment_id, document["transactionId"]))
 
 
 async def _age(stack: Stack, document: dict[str, Any], by: timedelta) -> None:

@@ -69,6 +69,7 @@ async def test_a_revoked_certificate_counts_nowhere(
     revoked = await stack.call(admin, "registration", "DELETE", f"/staff/{person.enrolment_id}")
     assert revoked.status == 200
     assert (await stack.call(person, "registration", "GET", "/me")).code == "IDENTITY_UNKNOWN"
+    await stack.revoke_on_the_network(person)
 
     async def is_refused_by_the_peer() -> bool:
         try:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import shutil
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +45,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 @pytest.fixture(scope="module")
 def ports(home: Home) -> Ports:
-    return Ports.plan(home.ports, load(TOPOLOGY))
+    return Ports.plan(home.ports, load(TOPOLOGY), free=True)
 
 
 def served(home: Home, ports: Ports) -> httpx.AsyncClient:
@@ -107,13 +111,41 @@ async def test_an_assertion_counts_once(http: httpx.AsyncClient, asking: Asking)
     assert answers == [200, 400, 400]
 
 
-async def test_an_assertion_counts_once_also_when_the_issuer_starts_again(
-    http: httpx.AsyncClient, home: Home, ports: Ports, asking: Asking
+async def test_an_assertion_counts_once_also_when_the_issuer_was_killed(
+    home: Home, ports: Ports, asking: Asking, tmp_path: Path
 ) -> None:
+    shutil.copy(TOPOLOGY, home.topology)
     form = asking.form(asking.assertion())
-    assert (await http.post("/a/token", data=form)).status_code == 200
-    async with served(home, ports) as restarted:
-        assert (await restarted.post("/a/token", data=form)).status_code == 400
+    async with issuer_process(home, ports, tmp_path) as first:
+        assert (await first.post("/a/token", data=form)).status_code == 200
+        assert (await first.post("/a/token", data=form)).status_code == 400
+    async with issuer_process(home, ports, tmp_path) as again:
+        assert (await again.post("/a/token", data=form)).status_code == 400
+        assert (await again.post("/a/token", data=asking.form(asking.assertion()))).status_code == 200
+
+
+@asynccontextmanager
+async def issuer_process(home: Home, ports: Ports, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """As the supervisor starts it; ended by kill -9."""
+    with (folder / "issuer.log").open("ab") as log:
+        command = [sys.executable, "-m", "emr_deploy.issuer", str(home.root)]
+        process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log)
+    try:
+        async with httpx.AsyncClient(base_url=f"http://{ports.address('issuer')}") as client:
+            while not await answers(client):
+                assert process.returncode is None, (folder / "issuer.log").read_text()
+                await asyncio.sleep(0.05)
+            yield client
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def answers(client: httpx.AsyncClient) -> bool:
+    try:
+        return (await client.get("/healthz")).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 async def test_two_clients_may_happen_upon_one_jti(http: httpx.AsyncClient, asking: Asking) -> None:
