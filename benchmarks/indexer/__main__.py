@@ -54,7 +54,9 @@ from support.reference_replay import TABLES
 
 NOTES_A_BLOCK = 10
 LOOK_SECONDS = 0.002
-SETTLING_SECONDS = 8.0
+SESSION_SECONDS = 20
+"""Longer than projectors are held back while Kafka is filled."""
+SETTLING_SECONDS = 20.0
 """Until each projector has its partitions."""
 
 
@@ -123,7 +125,7 @@ async def kafka_to_postgres(
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         url = await stack.enter_async_context(empty_database(server, template=template))
-        told = {"database": url, "kafka": list(bootstrap), "topic_prefix": prefix}
+        told = {"database": url, "kafka": list(bootstrap), "topic_prefix": prefix, "session_seconds": SESSION_SECONDS}
         (folder / "settings.json").write_text(json.dumps(told))
         shutil.copy(keyset, folder / "wrapping.keyset")
         database = engine.create(url, 2)

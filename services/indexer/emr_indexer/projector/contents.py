@@ -23,7 +23,8 @@ from emr_model.ledger.values import Emr, Note
 from emr_indexer.projector.changes import CannotProject, Row
 from emr_indexer.refusals import Refusal
 
-MOST_AHEAD = 4000
+MOST_AHEAD = 10_000
+"""More than the records that may wait."""
 UNREADABLE = (ContentMismatch, ClinicalError, ValueError, KeyError, TypeError, AttributeError)
 
 
@@ -47,12 +48,12 @@ class Ahead:
 
     def open(self, event: LedgerEvent) -> None:
         """Raises what makes the event's turn fail too."""
-        key = self._keys.kept(event.attributes[0])
-        if key is None or event.sealed is None or not isinstance(event.fact, Note):
+        fact, key = event.fact, self._keys.kept(event.attributes[0])
+        if key is None or event.sealed is None or not isinstance(fact, Note):
             return
         if len(self._opened) >= MOST_AHEAD:
             self._opened.clear()  # of records that never had their turn
-        self._opened[event.position] = (event, key, _open_note(self._owner_msp, event, event.fact, key))
+        self._opened[event.position] = (event, key, _open_note(self._owner_msp, event, fact, key))
 
     def take(self, event: LedgerEvent, key: ContentKey) -> OpenedNote | None:
         opened_event, opened_by, opened = self._opened.pop(event.position, (None, None, None))

@@ -17,7 +17,7 @@ from faust.transport.drivers import aiokafka as driver
 from emr_indexer.projector.records import Record
 
 POLL_SECONDS = 1.0
-MOST_WAITING = 2000
+MOST_WAITING = 4000
 """Records of a topic that wait; a poll that finds as many is the last until some were taken."""
 
 

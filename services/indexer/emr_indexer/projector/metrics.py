@@ -17,7 +17,7 @@ BATCH_SECONDS = Histogram(
     buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
 )
 BATCH_MESSAGES = Histogram(
-    "emr_projector_batch_messages", "Messages in a batch", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+    "emr_projector_batch_messages", "Messages in a batch", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 )
 DELAY_SECONDS = Histogram(
     "emr_projector_delay_seconds",

@@ -173,15 +173,18 @@ class Projector:
         return Replayed(len(done), parked=not is_free), not is_free and subject not in projection.state.parked
 
     async def _project_all(self, records: Sequence[Record]) -> list[Record]:
-        """All in one transaction; if a mistake makes it fail, one by one, to find the record that it is about."""
+        """All in one transaction; if a mistake makes it fail, by halves, to find the record that it is about."""
+        if len(records) == 1:
+            return await self._project_one(records[0])
         try:
             return self._settle(await self._transact(records))
         except Exception as error:
             log.error("batch_failed", records=len(records), exc_info=error)
         done: list[Record] = []
-        for record in records:
-            if record.partition not in self.stopped:
-                done += await self._project_one(record)
+        middle = len(records) // 2
+        for half in (records[:middle], records[middle:]):
+            if waiting := [record for record in half if record.partition not in self.stopped]:
+                done += await self._project_all(waiting)
         return done
 
     async def _project_one(self, record: Record) -> list[Record]:

@@ -23,7 +23,7 @@ from emr_indexer.projector.fetches import Transport
 from emr_indexer.projector.records import Record
 from emr_indexer.projector.traces import traced_batch
 
-BATCH_MESSAGES = 1000
+BATCH_MESSAGES = 2000
 BATCH_BYTES = 8 * 1024 * 1024
 COMMIT_SECONDS = 1.0
 LOOKED_AT_ONCE = 20
