@@ -23,7 +23,7 @@ CHANGES = {
     "connections.MOST_CONNECTIONS": MOST_CONNECTIONS,
     "workload.MOST_IN_PROGRESS": MOST_IN_PROGRESS,
     "workload.MOST_HELD_BYTES": 9 * MIB,
-    "workload.BODY_SECONDS": 0.6,
+    "workload.BODY_SECONDS": 2.0,
     "workload.DISCARD_SECONDS": 0.3,
 }
 SETTINGS = {
