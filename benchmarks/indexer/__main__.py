@@ -53,7 +53,7 @@ from support.rebuilding import Blocks
 from support.reference_replay import TABLES
 
 NOTES_A_BLOCK = 10
-LOOK_SECONDS = 0.002
+LOOK_SECONDS = 0.03
 SESSION_SECONDS = 20
 """Longer than projectors are held back while Kafka is filled."""
 SETTLING_SECONDS = 20.0
