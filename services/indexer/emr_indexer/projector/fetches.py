@@ -110,13 +110,23 @@ class FetchingConsumer(driver.Consumer):  # type: ignore[misc]
         await self.wait_first(self._room(), self.suspend_flow.wait())
         found, active = await self._wait_next_records(POLL_SECONDS)
         if not self.flow_active:
-            return  # faust goes back to what was committed before it is again
+            if found:  # may be after faust has gone back to what was committed: they would not come again
+                await self.wait(self.can_resume_flow)
+                await self._go_back()
+            return
         for each, records in (found or {}).items():
             if active is None or each in active:
                 self._incoming[each.topic].put(
                     Record(each.partition, record.offset, record.value or b"", record.headers) for record in records
                 )
         await asyncio.sleep(0)
+
+    async def _go_back(self) -> None:
+        """To what was committed; where nothing was, to the start."""
+        await self.perform_seek()
+        fresh = [each for each in self.assignment() if not self._committed_offset.get(each)]
+        if fresh:
+            await self._thread.seek_to_beginning(*(self._new_topicpartition(*each) for each in fresh))
 
     async def _room(self) -> None:
         for each in self._incoming.values():
