@@ -169,7 +169,9 @@ def _source(
     having = sa.select(walked.table.c.emr_id).distinct().where(walked.is_had)
     if body.after is not None:
         having = having.where(walked.table.c.emr_id > _position(order, body.after)[0])
-    if walked.table is note:  # so that words which most notes say are not looked up as a whole
+    if walked.table is note:
+        # Words that most notes say are not looked up as a whole. The page stays full: only notes of own EMRs have
+        # words, and none of an erased one.
         having = having.limit(body.limit + 1)
     ids = having.order_by(walked.table.c.emr_id).subquery("having")
     return ids.join(emr, emr.c.emr_id == ids.c.emr_id), (ids.c.emr_id,)

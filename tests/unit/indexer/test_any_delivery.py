@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from emr_common.sealing import WrappingKey
-from emr_indexer.projector import store
+from emr_indexer.projector import contents, store
 from emr_indexer.projector.records import Record
 from emr_model.ledger.events import PARTITIONS
 from emr_model.ledger.values import Event, Life
@@ -82,10 +82,20 @@ async def _tables(database: AsyncEngine) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize(("seed", "partitions"), [(0, 6), (1, 6), (2, 6), (3, 1), (4, 13)])
+@pytest.mark.parametrize(
+    ("seed", "partitions", "ahead"), [(0, 6, 10**6), (1, 6, 3000), (2, 6, 1), (3, 1, 10**6), (4, 13, 10**6)]
+)
 async def test_any_delivery_gives_the_same_rows(
-    server: PostgresServer, template: str, wrapping: WrappingKey, seed: int, partitions: int
+    server: PostgresServer,
+    template: str,
+    wrapping: WrappingKey,
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+    partitions: int,
+    ahead: int,
 ) -> None:
+    """``ahead``: characters of notes that are kept open before their turn."""
+    monkeypatch.setattr(contents, "MOST_CHARACTERS_AHEAD", ahead)
     copy = partial(empty_database, server, template=template)
     async with copy() as straight_url, copy() as shuffled_url:
         straight, shuffled = engine.create(straight_url, 2), engine.create(shuffled_url, 2)

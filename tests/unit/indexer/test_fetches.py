@@ -12,7 +12,7 @@ from emr_common.emr_keys import KeptKeys
 from emr_common.sealing import ContentKey, WrappingKey, new_wrapping_keyset
 from emr_common.settings import KafkaSettings
 from emr_indexer.kafka import ensure_topics, producer
-from emr_indexer.projector.fetches import MOST_WAITING, FetchingConsumer, Incoming
+from emr_indexer.projector.fetches import MOST_WAITING, MOST_WAITING_BYTES, FetchingConsumer, Incoming
 from emr_indexer.projector.records import Record
 from emr_indexer.projector.worker import Handlers, Worker, first_left
 
@@ -53,9 +53,10 @@ async def test_nothing_is_taken_until_something_comes() -> None:
     assert [each.offset for each in await taking] == [0]
 
 
-async def test_there_is_room_again_once_some_were_taken() -> None:
+@pytest.mark.parametrize(("records", "size"), [(MOST_WAITING, 10), (2, MOST_WAITING_BYTES // 2)])
+async def test_there_is_room_again_once_some_were_taken(records: int, size: int) -> None:
     incoming = Incoming()
-    incoming.put(record(0, offset) for offset in range(MOST_WAITING))
+    incoming.put(record(0, offset, size) for offset in range(records))
     waiting = asyncio.create_task(incoming.room())
     await asyncio.sleep(0)
     assert not waiting.done()

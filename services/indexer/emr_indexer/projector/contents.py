@@ -23,8 +23,8 @@ from emr_model.ledger.values import Emr, Note
 from emr_indexer.projector.changes import CannotProject, Row
 from emr_indexer.refusals import Refusal
 
-MOST_AHEAD = 10_000
-"""More than the records that may wait."""
+MOST_CHARACTERS_AHEAD = 32 * 1024 * 1024
+"""Of content; of usual notes more than what may wait."""
 UNREADABLE = (ContentMismatch, ClinicalError, ValueError, KeyError, TypeError, AttributeError)
 
 
@@ -37,6 +37,10 @@ class OpenedNote:
     medications: tuple[CodedConcept, ...]
     year: int
 
+    @property
+    def characters(self) -> int:
+        return len(self.columns["content"])
+
 
 class Ahead:
     """Notes that were opened before their turn, by keys that were kept: of use if that is still the EMR's key then."""
@@ -45,19 +49,30 @@ class Ahead:
         self._owner_msp = owner_msp
         self._keys = keys
         self._opened: dict[tuple[int, int, int], tuple[LedgerEvent, ContentKey, OpenedNote]] = {}
+        self._characters = 0
 
     def open(self, event: LedgerEvent) -> None:
         """Raises what makes the event's turn fail too."""
         fact, key = event.fact, self._keys.kept(event.attributes[0])
         if key is None or event.sealed is None or not isinstance(fact, Note):
             return
-        if len(self._opened) >= MOST_AHEAD:
-            self._opened.clear()  # of records that never had their turn
-        self._opened[event.position] = (event, key, _open_note(self._owner_msp, event, fact, key))
+        if self._characters >= MOST_CHARACTERS_AHEAD:  # or they never had their turn
+            self._opened.clear()
+            self._characters = 0
+        self._forget(event)
+        opened = _open_note(self._owner_msp, event, fact, key)
+        self._opened[event.position] = (event, key, opened)
+        self._characters += opened.characters
 
     def take(self, event: LedgerEvent, key: ContentKey) -> OpenedNote | None:
-        opened_event, opened_by, opened = self._opened.pop(event.position, (None, None, None))
+        opened_event, opened_by, opened = self._forget(event) or (None, None, None)
         return opened if opened_event is event and opened_by is key else None
+
+    def _forget(self, event: LedgerEvent) -> tuple[LedgerEvent, ContentKey, OpenedNote] | None:
+        found = self._opened.pop(event.position, None)
+        if found is not None:
+            self._characters -= found[2].characters
+        return found
 
 
 class Contents:

@@ -17,8 +17,8 @@ from faust.transport.drivers import aiokafka as driver
 from emr_indexer.projector.records import Record
 
 POLL_SECONDS = 1.0
-MOST_WAITING = 4000
-"""Records of a topic that wait; a poll that finds as many is the last until some were taken."""
+MOST_WAITING, MOST_WAITING_BYTES = 4000, 32 * 1024 * 1024
+"""Of a topic; a poll that makes it as many is the last until some were taken."""
 
 
 class Incoming:
@@ -26,6 +26,7 @@ class Incoming:
 
     def __init__(self) -> None:
         self._records: deque[Record] = deque()
+        self._bytes = 0
         self._seen = 0  # of those that wait, the first so many
         self._some = asyncio.Event()
         self._some_unseen = asyncio.Event()
@@ -33,12 +34,15 @@ class Incoming:
         self._room.set()
 
     def put(self, records: Iterable[Record]) -> None:
-        self._records.extend(records)
+        for record in records:
+            self._records.append(record)
+            self._bytes += len(record.value)
         self._tell()
 
     def drop(self, partitions: Collection[int]) -> None:
         """They are somebody else's, or come again."""
         self._records = deque(record for record in self._records if record.partition not in partitions)
+        self._bytes = sum(len(record.value) for record in self._records)
         self._seen = 0
         self._tell()
 
@@ -62,6 +66,7 @@ class Incoming:
         while self._records and len(taken) < most and size < most_bytes:
             taken.append(self._records.popleft())
             size += len(taken[-1].value)
+        self._bytes -= size
         self._seen = max(0, self._seen - len(taken))
         self._tell()
         return taken
@@ -69,7 +74,7 @@ class Incoming:
     def _tell(self) -> None:
         _set(self._some, bool(self._records))
         _set(self._some_unseen, self._seen < len(self._records))
-        _set(self._room, len(self._records) < MOST_WAITING)
+        _set(self._room, len(self._records) < MOST_WAITING and self._bytes < MOST_WAITING_BYTES)
 
 
 def _set(event: asyncio.Event, holds: bool) -> None:
