@@ -26,8 +26,8 @@ from pathlib import Path
 import psutil
 from emr_network.material import peer_organization
 from hlf.certs import private_key_to_pem
-from support.devnet import free_address
 from support.ledger_access import CHAINCODE, CHANNEL, ledger_access
+from support.ports import free_address
 from support.stack import Actor, Stack, running_stack
 
 from benchmarks.api.http import Connection, message

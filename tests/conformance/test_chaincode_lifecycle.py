@@ -16,8 +16,9 @@ from hlf.admin.packaging import ChaincodePackage, ServiceAddress, package
 from hlf.errors import HlfError
 from hlf.gateway import Gateway
 from support.administration import Administration, eventually
-from support.devnet import Devnet, Network, free_address
+from support.devnet import Devnet, Network
 from support.networks import running_network
+from support.ports import free_address
 from support.transactions import Client
 
 A, B = "HospitalA", "HospitalB"

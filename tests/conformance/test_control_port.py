@@ -6,7 +6,8 @@ from typing import Any
 
 import httpx
 import pytest
-from support.devnet import Devnet, free_address, new_member
+from support.devnet import Devnet, new_member
+from support.ports import free_address
 
 C = "HospitalC"
 

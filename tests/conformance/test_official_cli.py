@@ -9,7 +9,8 @@ import pytest
 from hlf.admin.packaging import ServiceAddress, package
 from hlf.certs import private_key_to_pem
 from hlf.channel_config import config_of
-from support.devnet import MSP_IDS, ORDERER_MSP_ID, Devnet, free_address, write_identity
+from support.devnet import MSP_IDS, ORDERER_MSP_ID, Devnet, write_identity
+from support.ports import free_address
 from support.programs import official_programs
 
 Peer = Callable[..., Awaitable[tuple[int, str]]]

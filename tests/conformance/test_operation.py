@@ -25,7 +25,8 @@ from hlf_devnet.blockstore import TABLE
 from hlf_devnet.data_format import FORMAT
 from hlf_devnet.database import connect
 from support import raw_calls as raw
-from support.devnet import Devnet, free_address, new_devnet, running_devnet
+from support.devnet import Devnet, new_devnet, running_devnet
+from support.ports import free_address
 from support.transactions import Client
 
 A, B = "HospitalA", "HospitalB"

@@ -14,7 +14,8 @@ from hlf.admin.errors import BroadcastRefused
 from hlf.admin.packaging import ServiceAddress, package
 from hlf.errors import HlfError
 from support.administration import Administration, Edit
-from support.devnet import MSP_IDS, ORDERER_MSP_ID, Devnet, free_address, running_devnet
+from support.devnet import MSP_IDS, ORDERER_MSP_ID, Devnet, running_devnet
+from support.ports import free_address
 from support.transactions import Client
 
 A, B = MSP_IDS

@@ -17,6 +17,7 @@ from typing import Literal
 import pytest
 import yaml
 from hlf.certs import CertificateAuthority, Purpose, certificate_to_pem, new_private_key, private_key_to_pem
+from support.ports import free_port
 
 Kind = Literal["devnet", "official"]
 REGISTRAR, SECRET = "registrar", "the-registrars-secret"
@@ -83,12 +84,6 @@ def official_command(folder: Path, port: int) -> list[str]:
         "--port", str(port), "--tls.enabled", "--tls.certfile", str(folder / "tls.pem"),
         "--tls.keyfile", str(folder / "tls.key"), "--operations.listenaddress", f"127.0.0.1:{free_port()}",
     ]  # fmt: skip
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -8,7 +8,6 @@ async with running_devnet(tmp_path) as devnet:
 import asyncio
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
@@ -22,6 +21,7 @@ import yaml
 from hlf.certs import CertificateAuthority, Purpose, certificate_to_pem, new_private_key, private_key_to_pem
 from hlf.gateway import Endpoint, Gateway, Timeouts
 from hlf.identity import SigningIdentity
+from support.ports import free_address
 from support.processes import standing_still
 
 MSP_IDS = ("HospitalA", "HospitalB")
@@ -30,12 +30,6 @@ POLICY = "AND('HospitalA.peer','HospitalB.peer')"
 READY_SECONDS = 120.0
 TESTS = Path(__file__).resolve().parent.parent
 NODE_OUS = ("client", "peer", "admin", "orderer")
-
-
-def free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ from hlf.certs import CertificateAuthority, Purpose, certificate_to_pem, new_pri
 from hlf.errors import HlfError
 from hlf.gateway import Endpoint, Gateway, Timeouts
 from hlf.identity import SigningIdentity
-from support.devnet import MSP_IDS, ORDERER_MSP_ID, POLICY, TESTS, Member, free_address, new_member
+from support.devnet import MSP_IDS, ORDERER_MSP_ID, POLICY, TESTS, Member, new_member
+from support.ports import free_address
 from support.processes import standing_still
 
 STOP_SECONDS = 20

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from emr_deploy.kafka import Kafka
 from emr_network.home import Home
 from emr_network.ports import Ports
+from support.ports import free_port
 
 START_SECONDS = 240
 
@@ -58,7 +58,7 @@ class KafkaServer:
 def kafka_server() -> Iterator[KafkaServer]:
     """To be entered outside any event loop."""
     folder = Path(tempfile.mkdtemp(prefix="careledger-kafka-"))
-    numbers = {"kafka": _free_port(), "kafka-controller": _free_port()}
+    numbers = {"kafka": free_port(), "kafka-controller": free_port()}
     kafka = Kafka(Home(folder), Ports(folder / "ports.json", numbers, free=True))
     kafka.prepare()
     server = KafkaServer(kafka, folder / "log")
@@ -68,9 +68,3 @@ def kafka_server() -> Iterator[KafkaServer]:
     finally:
         server.kill()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -8,7 +8,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
+from support.ports import free_port
 
 UNPRIVILEGED_USER = "nobody"
 START_SECONDS = 20
@@ -76,7 +76,7 @@ def postgres_server(settings: tuple[str, ...] = ()) -> Iterator[PostgresServer]:
     folder = Path(tempfile.mkdtemp(prefix="careledger-postgres-"))
     if os.geteuid() == 0:
         shutil.chown(folder, UNPRIVILEGED_USER)
-    server = PostgresServer(folder / "data", _free_port(), settings=settings)
+    server = PostgresServer(folder / "data", free_port(), settings=settings)
     initdb = [*_as_unprivileged(), str(_programs() / "initdb"), "-D", str(server.data_dir), "-U", "postgres"]
     options = ["-A", "trust", "-E", "UTF8", "--no-sync", "--no-instructions"]
     subprocess.run([*initdb, *options], check=True, capture_output=True, cwd="/")
@@ -128,9 +128,3 @@ def _as_unprivileged() -> list[str]:
         return []
     user = pwd.getpwnam(UNPRIVILEGED_USER)
     return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

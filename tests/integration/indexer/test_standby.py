@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
 
 import httpx
+from support.ports import free_port
 from support.stack import Stack
 
 
 async def test_a_standby_takes_over_from_a_relay_that_is_killed(stack: Stack, tmp_path: Path) -> None:
     program = stack.process("relay-a").program
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {**os.environ, **program.environment, "EMR_HTTP__PORT": str(port)}
     with (tmp_path / "log").open("wb") as log:
         standby = subprocess.Popen(program.command, env=environment, stdout=log, stderr=log)

@@ -19,7 +19,8 @@ from hlf_devnet.ca.api import ca_app
 from hlf_devnet.ca.authority import Authority
 from hlf_devnet.ca.config import Authority as Settings
 from hlf_devnet.http_server import embedded
-from support.devnet import free_address, new_member
+from support.devnet import new_member
+from support.ports import free_address
 
 REGISTRAR, SECRET = "registrar", "a-secret-for-tests"
 AUTHENTICATION, AUTHORIZATION, DUPLICATE, WRONG_NAME = 20, 71, 74, 77

@@ -12,7 +12,7 @@ from fabric_protos.peer import chaincode_pb2
 from hlf_devnet.chaincode_messages import ChaincodeAdditionalParams, Kind
 from hlf_devnet.chaincode_session import ChaincodeError, RequestRefused, StreamTerminated
 from hlf_devnet.chaincode_stream import ChaincodeClient
-from support.devnet import free_address
+from support.ports import free_address
 
 
 @dataclass(frozen=True)

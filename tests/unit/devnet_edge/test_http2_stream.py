@@ -20,7 +20,8 @@ from hlf_devnet.http2_stream import (
     StreamEnded,
     client_tls,
 )
-from support.devnet import free_address, new_member
+from support.devnet import new_member
+from support.ports import free_address
 
 PATH = "/protos.Chaincode/Connect"
 OK_HEADERS = b"\x88"  # ":status: 200" of HPACK's static table

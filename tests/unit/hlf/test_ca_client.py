@@ -14,8 +14,9 @@ from hlf.ca import CaClient, Enrollment
 from hlf.certs import CertificateAuthority, new_private_key
 from hlf.errors import CaError
 from hlf.identity import Identity, SigningIdentity
-from support.ca_servers import REGISTRAR, SECRET, Server, ca_server, free_port
+from support.ca_servers import REGISTRAR, SECRET, Server, ca_server
 from support.hlf_blocks import new_member
+from support.ports import free_port
 
 
 @pytest.fixture(scope="module", params=["devnet", "official"])

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from emr_common.emr_keys import KeptKeys
 from emr_common.sealing import ContentKey, WrappingKey, new_wrapping_keyset
-from emr_common.settings import KafkaSettings
-from emr_indexer.kafka import ensure_topics, producer
-from emr_indexer.projector.fetches import MOST_WAITING, MOST_WAITING_BYTES, FetchingConsumer, Incoming
+from emr_indexer.projector.fetches import MOST_WAITING, MOST_WAITING_BYTES, Incoming
 from emr_indexer.projector.records import Record
-from emr_indexer.projector.worker import Handlers, Worker, first_left
+from emr_indexer.projector.worker import first_left
 
 
 def record(partition: int, offset: int, size: int = 10) -> Record:
@@ -73,36 +69,6 @@ async def test_records_of_partitions_that_went_away_are_dropped() -> None:
     await asyncio.sleep(0)
     taking.cancel()
     assert not taking.done()
-
-
-async def test_what_is_fetched_while_partitions_change_hands_is_not_lost(
-    settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Neither when faust went back to what was committed before the fetch ended."""
-    fetch, interrupted, offsets = FetchingConsumer._wait_next_records, asyncio.Event(), list[int]()
-
-    async def interrupted_once(consumer: FetchingConsumer, timeout: float) -> Any:
-        answer = await fetch(consumer, timeout)
-        if answer[0] and not interrupted.is_set():
-            interrupted.set()
-            consumer.stop_flow()
-            asyncio.get_running_loop().call_later(0.1, consumer.resume_flow)
-        return answer
-
-    async def take(records: Sequence[Record]) -> Sequence[Record]:
-        offsets.extend(each.offset for each in records)
-        return records
-
-    monkeypatch.setattr(FetchingConsumer, "_wait_next_records", interrupted_once)
-    await ensure_topics(settings.bootstrap_servers, settings.topics)
-    async with producer(settings.bootstrap_servers) as client:
-        for number in range(5):
-            await client.send_and_wait(settings.topics.events, b"%d" % number, partition=0)
-    worker = Worker(settings, "group", "member", Handlers(take, take, lambda _: None, lambda _: None))
-    async with worker.running(), asyncio.timeout(60):
-        while set(offsets) != set(range(5)):
-            await asyncio.sleep(0.05)
-    assert interrupted.is_set()
 
 
 RECORDS = [record(0, 7), record(1, 3), record(0, 8), record(1, 5), record(2, 1)]

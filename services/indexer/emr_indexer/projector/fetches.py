@@ -115,8 +115,8 @@ class FetchingConsumer(driver.Consumer):  # type: ignore[misc]
         await self.wait_first(self._room(), self.suspend_flow.wait())
         found, active = await self._wait_next_records(POLL_SECONDS)
         if not self.flow_active:
-            if found:  # may be after faust has gone back to what was committed: they would not come again
-                await self.wait(self.can_resume_flow)
+            # What was found may be from after faust's going back to what was committed: it would not come again.
+            if found and not (await self.wait(self.can_resume_flow)).stopped:
                 await self._go_back()
             return
         for each, records in (found or {}).items():
