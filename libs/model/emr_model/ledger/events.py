@@ -120,7 +120,7 @@ class LedgerEvent(JsonValue):
     @property
     def subject(self) -> str:
         """What the event is about and is ordered by: the EMR's id, or ``org:`` and the hospital's MSP id."""
-        return self.attributes[0] if self.object_type is not ObjectType.ORGANIZATION else subject_of(self.key)
+        return f"org:{self.attributes[0]}" if self.object_type is ObjectType.ORGANIZATION else self.attributes[0]
 
     @property
     def emr_id(self) -> str | None:
@@ -187,11 +187,6 @@ def decode(value: bytes) -> Message:
     if name not in _KINDS:
         raise ValueMalformed("not a message of the relay")
     return _KINDS[name].from_wire(content)
-
-
-def subject_of(key: Key) -> str:
-    """A fact's subject, also its key on Kafka."""
-    return f"org:{key.attributes[0]}" if key.object_type == ObjectType.ORGANIZATION else key.attributes[0]
 
 
 def partition_of(subject: str, partitions: int = PARTITIONS) -> int:

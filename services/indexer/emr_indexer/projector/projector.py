@@ -220,7 +220,7 @@ class Projector:
         events = [message for _, message in messages if isinstance(message, LedgerEvent)]
         projection = await self._projection(connection, events, partitions, outcome.changes)
         for record, message in messages:
-            if not outcome.stops or all(stop.record.partition != record.partition for stop in outcome.stops):
+            if all(stop.record.partition != record.partition for stop in outcome.stops):
                 self._step(projection, record, message, fail_with, outcome)
         await store.write(connection, outcome.changes)
         return outcome
