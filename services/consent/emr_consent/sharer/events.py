@@ -57,6 +57,7 @@ class Wakeups:
             broker_session_timeout=SESSION_SECONDS,
             broker_heartbeat_interval=SESSION_SECONDS / 4,
         )
+        app.transport = streams.Transport(app)
         topic = app.topic(self._settings.topics.events, value_type=bytes, key_type=bytes)
         app.agent(topic, name="wake")(self._consume)
         return app

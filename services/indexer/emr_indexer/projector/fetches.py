@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar
 
-from faust.transport.drivers import aiokafka as driver
+from aiokafka.errors import IllegalStateError
+from emr_common import streams
 
 from emr_indexer.projector.records import Record
 
@@ -84,7 +86,7 @@ def _set(event: asyncio.Event, holds: bool) -> None:
         event.clear()
 
 
-class FetchingConsumer(driver.Consumer):  # type: ignore[misc]
+class FetchingConsumer(streams.Consumer):
     """faust's consumer, with its group, its rebalancing and its commits, between Kafka and ``Transport.incoming``."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -127,11 +129,12 @@ class FetchingConsumer(driver.Consumer):  # type: ignore[misc]
         await asyncio.sleep(0)
 
     async def _go_back(self) -> None:
-        """To what was committed; where nothing was, to the start."""
-        await self.perform_seek()
-        fresh = [each for each in self.assignment() if not self._committed_offset.get(each)]
-        if fresh:
-            await self._thread.seek_to_beginning(*(self._new_topicpartition(*each) for each in fresh))
+        """To what was committed; where nothing was, to the start. aiokafka does when partitions change hands again."""
+        with suppress(IllegalStateError):  # no longer this worker's
+            await self.perform_seek()
+            fresh = [each for each in self.assignment() if not self._committed_offset.get(each)]
+            if fresh:
+                await self._thread.seek_to_beginning(*(self._new_topicpartition(*each) for each in fresh))
 
     async def _room(self) -> None:
         for each in self._incoming.values():
@@ -152,9 +155,9 @@ class FetchingConsumer(driver.Consumer):  # type: ignore[misc]
         """Left to ``Monitor``, which asks Kafka."""
 
 
-class Transport(driver.Transport):  # type: ignore[misc]
-    Consumer: ClassVar[type[FetchingConsumer]] = FetchingConsumer
+class Transport(streams.Transport):
+    Consumer: ClassVar[type[streams.Consumer]] = FetchingConsumer
 
     def __init__(self, app: Any, topics: Sequence[str]) -> None:
-        super().__init__(app.conf.broker_consumer, app)
+        super().__init__(app)
         self.incoming = {topic: Incoming() for topic in topics}
