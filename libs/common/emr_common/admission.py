@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -16,16 +18,17 @@ from emr_common.workload import turn_away
 class Admission:
     """Plain ASGI. Refuses what stands under ``/v1`` with TOKEN_INVALID (two tokens too: a proxy may have judged the
     other one) or TOO_MANY_REQUESTS; leaves the token's claims in the request's state, where ``auth.current_caller``
-    finds them.
+    finds them. ``for_anybody`` are the paths under ``/v1`` that need no token.
     """
 
-    def __init__(self, app: ASGIApp, rates: RateSettings) -> None:
+    def __init__(self, app: ASGIApp, rates: RateSettings, for_anybody: Collection[str] = ()) -> None:
         self._app = app
         self._rates = Rates(rates)
+        self._for_anybody = frozenset(for_anybody)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         authenticator = _authenticator(scope)
-        if authenticator is None:
+        if authenticator is None or scope["path"] in self._for_anybody:
             await self._app(scope, receive, send)
             return
         try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import FrameType
 from typing import Protocol
@@ -53,12 +53,14 @@ def create_app(
     bootstrap: Bootstrap,
     routers: Sequence[APIRouter] = (),
     body_limits: Mapping[str, int] | None = None,
+    for_anybody: Collection[str] = (),
 ) -> FastAPI:
     """An application of ``routers``, whose prefix is ``/v1``, with ``/healthz``, ``/readyz`` and ``/metrics`` beside
     them.
 
     ``bootstrap`` is entered at start and left after the last request. ``body_limits`` are bytes by route template
-    (``/v1/emrs/{emr}/imports``) where the setting's limit is not the right one.
+    (``/v1/emrs/{emr}/imports``) where the setting's limit is not the right one; ``for_anybody`` are the paths of
+    ``routers`` that need no token.
     """
     app = FastAPI(
         title=title,
@@ -75,7 +77,7 @@ def create_app(
     app.include_router(_operations())
     app.add_middleware(BodyLimit, default=settings.http.max_body_bytes, by_route=dict(body_limits or {}))
     app.add_middleware(Workload)
-    app.add_middleware(Admission, rates=settings.rate)
+    app.add_middleware(Admission, rates=settings.rate, for_anybody=for_anybody)
     app.add_middleware(Boundary)
     problems.install(app)
     app.openapi = openapi.describe(app)  # type: ignore[method-assign]

@@ -21,6 +21,7 @@ def application(settings: IndexerSettings) -> FastAPI:
         settings=settings,
         bootstrap=partial(bootstrap, settings),
         routers=[api.router, page.router],
+        for_anybody=page.PATHS,
     )
 
 

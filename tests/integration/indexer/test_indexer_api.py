@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import httpx
@@ -64,6 +65,16 @@ async def test_nothing_of_the_ledger_is_unbelieved(stack: Stack) -> None:
 async def test_only_administrators_are_answered(stack: Stack, role: str, path: str) -> None:
     answer = await stack.call(await stack.staff("a", role), "indexer", "GET", path)
     assert (answer.status, answer.body["code"]) == (403, "ROLE_NOT_ALLOWED")
+
+
+async def test_anybody_sees_the_published_numbers_and_nothing_else(stack: Stack) -> None:
+    async with httpx.AsyncClient(base_url=stack.url("indexer", "a"), trust_env=False) as client:
+        page = await client.get("/v1/numbers")
+        assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        named = re.findall(r'href="(numbers/[^"]+)"', page.text)
+        assert [(await client.get(f"/v1/{path}")).status_code for path in named] == [200, 200]
+        for path in ("/v1/numbers/", "/v1/numbers/elsewhere", "/v1/position", "/v1/jobs/numbers"):
+            assert (await client.get(path)).status_code == 401
 
 
 @pytest.mark.parametrize(

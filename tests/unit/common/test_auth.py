@@ -42,6 +42,11 @@ async def physicians(caller: Annotated[Caller, Depends(require(Role.PHYSICIAN, R
     return caller.enrolment_id
 
 
+@router.get("/anybody")
+async def anybody() -> str:
+    return "numbers"
+
+
 @dataclass
 class Services:
     authenticator: Authenticator
@@ -94,6 +99,7 @@ async def hospital(engine: AsyncEngine, wrapping: WrappingKey) -> AsyncIterator[
         settings=Settings(org_msp_id="HospitalA"),
         bootstrap=bootstrap,
         routers=[router],
+        for_anybody=["/v1/anybody"],
     )
     transport = httpx.ASGITransport(app)
     async with (
@@ -117,6 +123,13 @@ async def test_a_token_leads_to_the_identity_enrolled_for_its_subject(hospital: 
 async def test_no_token_is_no_access(hospital: Hospital, authorization: str) -> None:
     await _refused(hospital)
     await _refused(hospital, authorization)
+
+
+async def test_what_is_for_anybody_needs_no_token(hospital: Hospital) -> None:
+    for authorization in ((), ("",), ("Bearer x",)):
+        assert (await hospital.get("/anybody", *authorization)).status_code == 200
+    for path in ("/anybody/", "/anybody/more", "//anybody"):
+        assert (await hospital.get(path)).status_code == 401
 
 
 async def test_two_tokens_are_no_access(hospital: Hospital) -> None:

@@ -28,10 +28,12 @@ HEADERS = {
     "Cache-Control": "public, max-age=300",
 }
 
-router = APIRouter(prefix=PREFIX, include_in_schema=False)
+PATHS = (f"{PREFIX}/numbers", f"{PREFIX}/numbers/style.css", f"{PREFIX}/numbers/icon.svg")
+
+router = APIRouter(include_in_schema=False)
 
 
-@router.get("/numbers")
+@router.get(PATHS[0])
 async def page(request: Request) -> HTMLResponse:
     """The numbers as a page without scripts."""
     services: Services = request.app.state.services
@@ -40,12 +42,12 @@ async def page(request: Request) -> HTMLResponse:
     return HTMLResponse(html, headers=HEADERS)
 
 
-@router.get("/numbers/style.css")
+@router.get(PATHS[1])
 async def style() -> Response:
     return Response(_text("numbers.css"), media_type="text/css", headers=HEADERS)
 
 
-@router.get("/numbers/icon.svg")
+@router.get(PATHS[2])
 async def icon() -> Response:
     return Response(_text("icon.svg"), media_type="image/svg+xml", headers=HEADERS)
 
