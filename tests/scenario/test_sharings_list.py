@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from emr_common.cursors import cursor
 from support.sharing_steps import Steps
 
 
@@ -51,6 +52,8 @@ async def test_pages_put_together_are_the_whole_list(steps: Steps) -> None:
     [
         ({"after": "no cursor"}, (400, "MALFORMED_REQUEST")),
         ({"after": "WzEsMiwzXQ=="}, (400, "MALFORMED_REQUEST")),
+        ({"after": cursor(["a", "\0", 1])}, (400, "MALFORMED_REQUEST")),
+        ({"after": cursor(["a", "b", 10**30])}, (400, "MALFORMED_REQUEST")),
         ({"min_block": 10**9}, (400, "BLOCK_UNKNOWN")),
         ({"state": "imaginary"}, (422, "VALIDATION_FAILED")),
         ({"direction": "up"}, (422, "VALIDATION_FAILED")),

@@ -92,6 +92,4 @@ def _cursor(row: dict[str, Any]) -> str:
 
 
 def _key(emr_id: str, msp_id: str, number: int) -> tuple[str, str, int]:
-    if not (isinstance(emr_id, str) and isinstance(msp_id, str) and type(number) is int):
-        raise TypeError("cursor")
-    return emr_id, msp_id, number
+    return cursors.text(emr_id), cursors.text(msp_id), cursors.number(number)

@@ -56,7 +56,7 @@ async def replay(
     services: ServicesDep,
     caller: Admin,
     key: IdempotencyKey,
-    event_id: Annotated[str, Path(max_length=200)],
+    event_id: Annotated[str, Path(max_length=200, pattern="^[!-~]+$")],
 ) -> Response:
     """Tries a dead letter again, and in order what waits behind it. A partition that it stopped goes on."""
 
@@ -90,6 +90,6 @@ async def verify(
 
 
 @router.get("/jobs/{job_id}")
-async def job(services: ServicesDep, job_id: Annotated[str, Path(max_length=64)]) -> JobOut:
+async def job(services: ServicesDep, job_id: Annotated[str, Path(max_length=64, pattern="^[!-~]+$")]) -> JobOut:
     """How far a job is, and what came of it."""
     return await handlers.job(services.jobs, job_id)

@@ -83,7 +83,4 @@ def _cursor(row: dict[str, Any]) -> str:
 
 
 def _key(first_at: str, event_id: str, code: str) -> tuple[datetime, str, str]:
-    moment = datetime.fromisoformat(first_at)
-    if moment.tzinfo is None or not (isinstance(event_id, str) and isinstance(code, str)):
-        raise TypeError("cursor")
-    return moment, event_id, code
+    return cursors.moment(first_at), cursors.text(event_id), cursors.text(code)

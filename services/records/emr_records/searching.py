@@ -6,20 +6,16 @@ costs what is on it and not what there is (docs/plans.md shows the plans). Only 
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, time
 from enum import Enum
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from emr_common import cursors
 from emr_common.parking import Parked, has_owner, parked_among
 from emr_common.positions import as_of_block
-from emr_common.problems import Problem
-from emr_model.ledger.codes import Code
 from emr_model.ledger.values import Life
 from emr_readmodel.care import condition, emr, family_name_key, given_names_key, medication, note, parked
 from emr_readmodel.columns import Timestamp
@@ -205,7 +201,7 @@ def _within(visit: sa.FromClause, body: SearchIn) -> Iterable[sa.ColumnElement[b
     if body.visited_from is not None:
         yield visit.c.period_start >= datetime.combine(body.visited_from, time(), UTC)
     if body.visited_to is not None:
-        yield visit.c.period_start < datetime.combine(body.visited_to + timedelta(days=1), time(), UTC)
+        yield visit.c.period_start <= datetime.combine(body.visited_to, time.max, UTC)
 
 
 def _follows(order: Order, keys: Sequence[sa.ColumnElement[Any]], place: Sequence[Any]) -> sa.ColumnElement[bool]:
@@ -218,22 +214,14 @@ def _follows(order: Order, keys: Sequence[sa.ColumnElement[Any]], place: Sequenc
 
 def _cursor(order: Order, row: dict[str, Any]) -> str:
     place = row["place"].isoformat() if order is Order.LAST_VISIT else row["place"]
-    key = [order.value, place] if order is Order.EMR_ID else [order.value, place, row["emr_id"]]
-    return base64.urlsafe_b64encode(json.dumps(key).encode()).decode()
+    return cursors.cursor([order.value, place] if order is Order.EMR_ID else [order.value, place, row["emr_id"]])
 
 
 def _position(order: Order, cursor: str) -> list[Any]:
-    try:
-        place: list[Any]
-        of, *place = json.loads(base64.urlsafe_b64decode(cursor))
-        if of != order.value or len(place) != (1 if order is Order.EMR_ID else 2):
+    def place(of: str, *values: object) -> list[Any]:
+        if of != order.value or len(values) != (1 if order is Order.EMR_ID else 2):
             raise ValueError("cursor")
-        if not all(isinstance(value, str) and "\0" not in value for value in place):
-            raise TypeError("cursor")
-        if order is Order.LAST_VISIT:
-            place[0] = datetime.fromisoformat(place[0])
-            if place[0].tzinfo is None:
-                raise ValueError("cursor")
-    except (binascii.Error, ValueError, TypeError, RecursionError) as error:
-        raise Problem(Code.MALFORMED_REQUEST, "the cursor is none of ours, or another search's") from error
-    return place
+        first = cursors.moment(values[0]) if order is Order.LAST_VISIT else cursors.text(values[0])
+        return [first, *(cursors.text(value) for value in values[1:])]
+
+    return cursors.position(cursor, place)

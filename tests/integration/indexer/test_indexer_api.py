@@ -84,6 +84,7 @@ async def test_anybody_sees_the_published_numbers_and_nothing_else(stack: Stack)
         ("/position", {"min_block": "x"}, 422, "VALIDATION_FAILED"),
         ("/dead-letters", {"limit": 0}, 422, "VALIDATION_FAILED"),
         ("/dead-letters", {"after": "nonsense"}, 400, "MALFORMED_REQUEST"),
+        ("/jobs/%00", {}, 422, "VALIDATION_FAILED"),
         ("/elsewhere", {}, 404, "NOT_FOUND"),
     ],
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from emr_common import cursors
 from emr_model.clinical.identifiers import patient_identifier
 from emr_readmodel import hospital
 from emr_readmodel.care import condition, emr, note, parked, position
@@ -119,12 +120,33 @@ async def test_pages_make_up_the_whole(
 
 
 @pytest.mark.parametrize(
-    "cursor", ["e30=", "bnVsbA==", "WyJlbXIiXQ==", "WyJlbXIiLCAxXQ==", "A", "WyJmYW1pbHkiLCAiYSIsICJiIl0="]
+    "cursor",
+    [
+        "e30=",
+        "bnVsbA==",
+        "WyJlbXIiXQ==",
+        "WyJlbXIiLCAxXQ==",
+        "A",
+        "WyJmYW1pbHkiLCAiYSIsICJiIl0=",
+        cursors.cursor(["emr", "\ud800"]),
+        cursors.cursor(["emr", "\0"]),
+    ],
 )
 async def test_a_cursor_that_is_none_of_the_searchs_own_is_refused(
     a: RecordsHospital, physician: Person, cursor: str
 ) -> None:
     assert code(await search(a, physician, sex="female", after=cursor)) == (400, "MALFORMED_REQUEST")
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "2026-01-01T00:00:00"])
+async def test_a_cursor_with_a_time_that_never_was_is_refused(a: RecordsHospital, physician: Person, time: str) -> None:
+    after = cursors.cursor(["visit", time, "0" * 32])
+    assert code(await search(a, physician, visitedFrom="2024-01-01", after=after)) == (400, "MALFORMED_REQUEST")
+
+
+async def test_the_last_day_of_all_is_a_day(a: RecordsHospital, physician: Person, rows: list[str]) -> None:
+    until_today = (await search(a, physician, visitedTo="2026-12-31")).json()["emrs"]
+    assert (await search(a, physician, visitedTo="9999-12-31")).json()["emrs"] == until_today != []
 
 
 async def test_every_hit_that_is_shown_is_in_the_access_log(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import sqlalchemy as sa
+from emr_common import cursors
 from emr_common.problems import Problem
 from emr_indexer import handlers
 from emr_indexer.projector import store as projector_store
@@ -60,7 +61,19 @@ async def test_dead_letters_can_be_those_that_wait(store: IndexStore, database: 
 
 
 @pytest.mark.parametrize(
-    "cursor", ["", "x", "e30=", "W10=", "WyIyMDI2IiwgMSwgMl0=", "WyIyMDI2LTAxLTAxIiwiYSIsImIiXQ=="]
+    "cursor",
+    [
+        "",
+        "x",
+        "e30=",
+        "W10=",
+        "WyIyMDI2IiwgMSwgMl0=",
+        "WyIyMDI2LTAxLTAxIiwiYSIsImIiXQ==",
+        cursors.cursor(["2026-01-01T00:00:00Z", "\0", "b"]),
+        cursors.cursor(["2026-01-01T00:00:00Z", "a", "\ud800"]),
+        cursors.cursor(["0001-01-01T00:00:00+23:59", "a", "b"]),
+        cursors.cursor(["9999-12-31T23:59:59-23:59", "a", "b"]),
+    ],
 )
 async def test_a_cursor_of_somebody_else_is_refused(store: IndexStore, cursor: str) -> None:
     with pytest.raises(Problem):
