@@ -11,7 +11,7 @@ import logging
 import re
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
@@ -25,6 +25,16 @@ from emr_common.settings import LogSettings
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 Renderer = Callable[[Any, str, structlog.typing.EventDict], str]
+
+
+def begun_at_zero(counter: Counter, values: Iterable[str]) -> Counter:
+    """The counter with a series for each value of its only label. Prometheus's ``increase`` does not see the first
+    count of a series that was not there before, and an alert that watches it would miss it.
+    """
+    for value in values:
+        counter.labels(value)
+    return counter
+
 
 _transactions: ContextVar[list[str] | None] = ContextVar("transactions", default=None)
 """Of the request: one list for it and all tasks that it starts."""
@@ -45,8 +55,9 @@ LEDGER_SECONDS = Histogram(
 SERVICE_IDENTITY_REFUSED = Counter(
     "emr_service_identity_refused_total", "Calls that peers or orderers refused to the hospital's own service identity"
 )
-CONTENT_MISMATCHES = Counter(
-    "emr_content_mismatches_total", "Contents that were not what the ledger says of them", ["kind"]
+CONTENT_MISMATCHES = begun_at_zero(
+    Counter("emr_content_mismatches_total", "Contents that were not what the ledger says of them", ["kind"]),
+    ("own", "shared", "unendorsed"),
 )
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from emr_common.telemetry import begun_at_zero
 from prometheus_client import Counter, Gauge, Histogram
 
+from emr_indexer.refusals import Refusal
+
 EVENTS = Counter("emr_projector_events_total", "Events by what became of them", ["object_type", "outcome"])
-DEAD_LETTERS = Counter("emr_projector_dead_letters_total", "Events that were refused or stopped a partition", ["code"])
+DEAD_LETTERS = begun_at_zero(
+    Counter("emr_projector_dead_letters_total", "Events that were refused or stopped a partition", ["code"]), Refusal
+)
 PLACEHOLDERS = Counter("emr_projector_placeholders_total", "Own notes whose content could not be had at first")
 BLOCK = Gauge("emr_projector_block", "Last block of which everything of the partition is in", ["partition"])
 STOPPED = Gauge("emr_projector_partition_stopped", "1 while the partition waits for a person", ["partition"])
