@@ -39,8 +39,8 @@ class Blocks:
         return self._writer.blocks[number]
 
 
-async def rebuild(hospital: Hospital) -> Any:
-    return await Rebuild(hospital.database, source(hospital), PARTITIONS).do(_job(JobKind.REBUILD), _told)
+async def rebuild(hospital: Hospital, **settings: Any) -> Any:
+    return await Rebuild(hospital.database, source(hospital), PARTITIONS, **settings).do(_job(JobKind.REBUILD), _told)
 
 
 async def verify(hospital: Hospital) -> Any:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from emr_readmodel import analytics, published, shadows
+from emr_readmodel import analytics, published, readers, shadows
 from emr_readmodel.engine import async_url
 
 MIGRATION_LOCK = 0x454D5201
@@ -30,7 +30,8 @@ GIVES_WAY = ("55P03", "40P01")
 
 async def upgrade(url: str | URL, *, role: str | None = None) -> None:
     """Runs the migrations that are missing and makes the views for readers anew, in one transaction, while others read
-    and write: when somebody holds a table for long, it steps back, lets the others through and tries again.
+    and write: when somebody holds a table for long, it steps back, lets the others through and tries again. People who
+    read for longer than ``readers.PATIENCE_SECONDS`` then lose their sessions.
 
     Needs a role that may create schemas in the database. ``role`` is taken on first (``set role``), so that it owns
     what is made.
@@ -44,6 +45,8 @@ async def upgrade(url: str | URL, *, role: str | None = None) -> None:
             except DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) not in GIVES_WAY or not attempts_left:
                     raise
+            async with engine.connect() as connection:
+                await connection.execute(sa.text(readers.END.format(seconds=readers.PATIENCE_SECONDS)))
             await asyncio.sleep(WAIT_SECONDS)
     finally:
         await engine.dispose()
@@ -63,7 +66,8 @@ def _upgrade(connection: sa.Connection) -> None:
     for statement in (*published.drop_statements(), *analytics.drop_statements()):
         connection.execute(sa.text(statement))
     command.upgrade(configuration(connection), "head")
-    for statement in (*analytics.create_statements(), *published.create_statements(), *shadows.create_statements()):
+    made = (analytics, published, shadows, readers)
+    for statement in (statement for each in made for statement in each.create_statements()):
         connection.execute(sa.text(statement.replace(":", r"\:")))
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from emr_readmodel import analytics, care, hospital, migrate, published, shadows
+from emr_readmodel import analytics, care, hospital, migrate, published, readers, shadows
 from emr_readmodel.engine import async_url
 
 _SHORT_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
@@ -92,10 +92,14 @@ def _cluster_grants(roles: Roles) -> Iterator[str]:
         yield f"revoke all on database {database} from public"
     yield f"grant connect on database {roles.database} to {roles.service}, {', '.join(roles.readers)}"
     for role, schema in roles.readers.items():
+        yield f"alter role {role} reset all"  # a role may change its own settings
         yield f"alter role {role} set default_transaction_read_only = on"
         yield f"alter role {role} set search_path = {schema}"
         yield f"alter role {role} set statement_timeout = '60s'"
+        yield f"alter role {role} set idle_in_transaction_session_timeout = '60s'"
+        yield f"alter role {role} set temp_file_limit = '2GB'"  # this one no reader may change
         yield f"alter role {role} connection limit 20"
+        yield f"grant {role} to {roles.owner} with inherit true, set false"
 
 
 def grants(roles: Roles) -> Iterator[str]:
@@ -116,29 +120,53 @@ def grants(roles: Roles) -> Iterator[str]:
         yield f"grant usage on schema {schema} to {reader}"
         yield f"grant select on all tables in schema {schema} to {reader}"
         yield f"alter default privileges for role {roles.owner} in schema {schema} grant select on tables to {reader}"
-    for signature in shadows.SIGNATURES:
+    for signature in (*shadows.SIGNATURES, readers.SIGNATURE):
         yield f"grant execute on function {signature} to {roles.service}"
     yield _functions_of_services(roles)
+    yield from _numbers_of_rows(roles)
 
 
 def _functions_of_services(roles: Roles) -> str:
-    """Takes from everybody the functions by which a reader could leave something behind or hold services up: large
-    objects, messages, and advisory locks, by which the services take turns and which stay theirs.
+    """Takes functions from everybody. Those by which a reader could leave something behind or hold services up: large
+    objects, messages, and advisory locks, by which the services take turns and which stay theirs. And those that tell
+    of each table how many rows it has and had: nobody is to count patients by what may leave the house.
     """
+    counted = f"{roles.owner}, {roles.service}, {roles.analyst}, pg_monitor"
     return f"""
         do $$
         declare taken record;
         begin
             for taken in
-                select oid::regprocedure as function, proname ~ 'advisory' as is_lock from pg_proc
-                where pronamespace = 'pg_catalog'::regnamespace
-                  and proname ~ '^lo_|^loread$|^lowrite$|advisory|^pg_notify$|^pg_logical_emit_message$'
+                select oid::regprocedure as function, case
+                    when proname ~ 'advisory' then '{roles.owner}, {roles.service}'
+                    when proname ~ '^pg_stat_get_|_size$' then '{counted}' end as stays_with
+                from pg_proc
+                where pronamespace = 'pg_catalog'::regnamespace and (
+                    proname ~ '^lo_|^loread$|^lowrite$|advisory|^pg_notify$|^pg_logical_emit_message$'
+                    or proname ~ '^pg_stat_get_' and proargtypes[0] = 'oid'::regtype
+                    or proname ~ '^pg_(table|indexes|relation|total_relation)_size$')
             loop
                 execute format('revoke execute on function %s from public', taken.function);
-                if taken.is_lock then
-                    execute format('grant execute on function %s to {roles.owner}, {roles.service}', taken.function);
+                if taken.stays_with is not null then
+                    execute format('grant execute on function %s to ' || taken.stays_with, taken.function);
                 end if;
             end loop;
+        end $$
+    """
+
+
+def _numbers_of_rows(roles: Roles) -> Iterator[str]:
+    """Postgres's own count of a table's rows is for everybody but the role of what may leave the house."""
+    yield "revoke select on pg_catalog.pg_class from public"
+    yield f"grant select on pg_catalog.pg_class to {roles.owner}, {roles.service}, {roles.analyst}, pg_monitor"
+    yield f"""
+        do $$
+        begin
+            execute (
+                select format('grant select (%s) on pg_catalog.pg_class to {roles.public}', string_agg(attname, ', '))
+                from pg_attribute
+                where attrelid = 'pg_catalog.pg_class'::regclass and attname !~ '^relpages$|^reltuples$|^relall'
+            );
         end $$
     """
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import structlog
 from emr_common.auth import Authenticator
+from emr_common.chores import Chore, chores
 from emr_common.foundation import foundation
 from emr_common.idempotency import Idempotency
 from emr_common.ledger import Ledger
@@ -25,6 +26,7 @@ from emr_indexer.settings import IndexerSettings
 from emr_indexer.store import IndexStore
 
 MEASURE_SECONDS = 2.0
+READERS_SECONDS = 60.0
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +52,8 @@ async def bootstrap(settings: IndexerSettings) -> AsyncIterator[Services]:
         await stack.enter_async_context(background(_measure(store, jobs, base.ledger), "measuring the lag"))
         publishing = publish_daily(base.engine, settings.org_msp_id)
         await stack.enter_async_context(background(publishing, "publishing numbers"))
+        ending = Chore("long reads", READERS_SECONDS, store.end_long_reads)
+        await stack.enter_async_context(chores(base.engine, ending))
         yield Services(
             msp_id=settings.org_msp_id,
             engine=base.engine,

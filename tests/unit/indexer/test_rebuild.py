@@ -155,7 +155,14 @@ async def test_the_services_role_rebuilds_and_the_catalog_says_what_it_said(
         await hospital.project()
         before = await catalog(service)
         assert all(before[kind] for kind in QUERIES if kind != "triggers and policies")
-        assert (await rebuild(hospital))["parked"] == 0
+        async with analyst.connect() as left_open:
+            await left_open.execute(sa.text("set statement_timeout = 0"))
+            await left_open.execute(sa.text("set idle_in_transaction_session_timeout = 0"))
+            await left_open.execute(sa.text("select * from analytics.visit"))
+            assert (await rebuild(hospital, patience_seconds=0))["parked"] == 0
+            with pytest.raises(sa.exc.DBAPIError, match="connection"):
+                await left_open.execute(sa.text("select 1"))
+            await left_open.invalidate()
         hospital.writer.cut(hospital.writer.add_note(patient, visit_note()))
         await hospital.project()
         assert await actual(service) == await hospital.reference()

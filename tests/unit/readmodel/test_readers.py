@@ -88,6 +88,7 @@ REFUSED = {
         "select pg_reload_conf()",
         "select current_setting('data_directory')",
         "select pg_create_physical_replication_slot('x')",
+        "select hospital.end_long_reads(0)",
     ],
     "rows by a detour": [
         "explain analyze select * from care.note",
@@ -109,15 +110,15 @@ class Reader:
     url: URL
 
     async def run(self, statement: str) -> None:
-        async with self._session() as connection:
+        async with self.session() as connection:
             await connection.execute(statement)
 
     async def rows(self, query: str) -> list[asyncpg.Record]:
-        async with self._session() as connection:
+        async with self.session() as connection:
             return await connection.fetch(query)
 
     @asynccontextmanager
-    async def _session(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    async def session(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
         """As somebody who has first taken away what the role can take away from itself: the read-only default."""
         url = self.url.render_as_string(hide_password=False)
         connection = await asyncpg.connect(url, timeout=10, server_settings={"default_transaction_read_only": "off"})
@@ -169,6 +170,64 @@ async def test_a_reader_sees_no_samples_of_tables(reader: Reader, view: str) -> 
         f"select count(*) from {view} where schemaname not in ('pg_catalog', 'information_schema')"
     )
     assert [row["count"] for row in counted] == [0]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "select n_live_tup from pg_stat_all_tables",
+        "select idx_tup_read from pg_stat_all_indexes",
+        "select heap_blks_hit from pg_statio_all_tables",
+        "select n_tup_ins from pg_stat_xact_all_tables",
+        "select tup_inserted from pg_stat_database",
+        "select pg_stat_get_tuples_inserted('care.note'::regclass)",
+        "select pg_stat_get_live_tuples(oid) from pg_class where relname = 'note'",
+        "select pg_relation_size(oid) from pg_class where relname = 'note'",
+        "select pg_total_relation_size(oid) from pg_class where relname = 'note'",
+        "select reltuples from pg_class",
+        "select relpages from pg_class",
+        "table pg_class",
+    ],
+)
+async def test_anybody_is_not_told_how_many_rows_there_are(readers: dict[str, Reader], query: str) -> None:
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await readers["public"].run(query)
+
+
+async def test_a_reader_fills_no_disk(reader: Reader) -> None:
+    assert [row[0] for row in await reader.rows("show temp_file_limit")] == ["2GB"]
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await reader.run("set temp_file_limit = -1")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await reader.run("alter role current_user set temp_file_limit = -1")
+
+
+async def test_what_a_role_did_to_itself_is_undone_at_the_next_start(
+    readers: dict[str, Reader], server: PostgresServer
+) -> None:
+    for statement in (
+        "alter role current_user set statement_timeout = 0",
+        "alter role current_user set search_path = pg_catalog",
+        "alter role current_user set work_mem = '1GB'",
+        "alter role current_user password 'mine'",
+    ):
+        await readers["analyst"].run(statement)
+    await provision(server.url(), "r1", service_password="x", analyst_password="x", public_password="x")
+    changed = "select current_setting('statement_timeout'), current_setting('search_path'), current_setting('work_mem')"
+    assert [tuple(row) for row in await readers["analyst"].rows(changed)] == [("1min", "analytics", "4MB")]
+
+
+async def test_a_transaction_of_a_reader_ends_when_the_service_has_waited_enough(reader: Reader) -> None:
+    service = await asyncpg.connect(reader.url.set(username="emr_service_r1").render_as_string(hide_password=False))
+    async with reader.session() as connection:
+        await connection.execute("begin")
+        await connection.execute("set statement_timeout = 0; set idle_in_transaction_session_timeout = 0")
+        await connection.fetch(f"select * from {VIEWS[reader.kind][0].name}")
+        assert await service.fetchval("select hospital.end_long_reads(60)") == 0
+        assert await service.fetchval("select hospital.end_long_reads(0)") == 1
+        with pytest.raises((asyncpg.AdminShutdownError, asyncpg.ConnectionDoesNotExistError)):
+            await connection.fetchval("select 1")
+    await service.close()
 
 
 async def test_a_reader_sees_no_query_of_somebody_else(reader: Reader) -> None:

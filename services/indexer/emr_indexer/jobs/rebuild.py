@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 import structlog
-from emr_readmodel import care
+from emr_readmodel import care, readers
 from emr_readmodel.shadows import REBUILD
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
@@ -21,14 +21,23 @@ from emr_indexer.postgres import may_pass
 from emr_indexer.projector import store
 
 SCHEMA_CHANGED = "CR001"
-LOCK_SECONDS = 5
-SWAP_ATTEMPTS = 20
+LOCK_NOT_HAD = "55P03"
+PROJECTOR_SECONDS, TABLE_SECONDS = 5, 2
+SWAP_ATTEMPTS = 60
 
 log = structlog.get_logger(__name__)
 
 
 class Rebuild:
-    def __init__(self, engine: AsyncEngine, source: Source, partitions: int) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        source: Source,
+        partitions: int,
+        patience_seconds: int = readers.PATIENCE_SECONDS,
+    ) -> None:
+        """``patience_seconds`` is what it waits for people who read before it ends their sessions."""
+        self._patience_seconds = patience_seconds
         self._engine = engine
         self._source = source
         self._partitions = partitions
@@ -49,23 +58,33 @@ class Rebuild:
         return {"block": shadow.block, "parked": await store.count_parked(self._engine)}
 
     async def _swap(self, shadow: Shadow) -> None:
-        """Readers that hold a table for long make this wait; then it steps back and lets others through."""
+        """Whoever holds a table for long makes this wait; then it steps back and lets others through."""
         for attempt in range(SWAP_ATTEMPTS):
             try:
                 async with self._engine.begin() as connection:
                     await self._catch_up_and_swap(connection, shadow)
                 return
             except DBAPIError as error:
-                if getattr(error.orig, "sqlstate", None) == SCHEMA_CHANGED:
+                sqlstate = getattr(error.orig, "sqlstate", None)
+                if sqlstate == SCHEMA_CHANGED:
                     raise JobFailed("SCHEMA_CHANGED") from error
+                if sqlstate == LOCK_NOT_HAD and attempt == SWAP_ATTEMPTS - 1:
+                    raise JobFailed("TABLES_HELD") from error
                 if not may_pass(error) or attempt == SWAP_ATTEMPTS - 1:
                     raise
                 log.warning("swap_put_off", exc_info=error)
+            await self._end_long_reads()
             await asyncio.sleep(1)
+
+    async def _end_long_reads(self) -> None:
+        async with self._engine.begin() as connection:
+            ended = await connection.scalar(sa.select(sa.func.hospital.end_long_reads(self._patience_seconds)))
+        if ended:
+            log.warning("long_reads_ended", sessions=ended)
 
     async def _catch_up_and_swap(self, connection: AsyncConnection, shadow: Shadow) -> None:
         """Projectors stand still from here to the commit, so what they have done the shadow has too."""
-        await connection.execute(sa.select(sa.func.set_config("lock_timeout", f"{LOCK_SECONDS}s", True)))
+        await _wait_for_locks(connection, PROJECTOR_SECONDS)
         await store.lock_partitions(connection, range(self._partitions))
         reached = await connection.scalar(sa.select(sa.func.max(care.position.c.block)))
 
@@ -75,6 +94,7 @@ class Rebuild:
         given_up = await _records_given_up(connection)
         await self._spread_position(shadow, given_up)
         await _tell_what_is_new(connection)
+        await _wait_for_locks(connection, TABLE_SECONDS)
         await connection.execute(sa.select(sa.func.hospital.swap_shadow()))
 
     async def _spread_position(self, shadow: Shadow, given_up: list[dict[str, Any]]) -> None:
@@ -89,6 +109,11 @@ class Rebuild:
             await connection.execute(sa.insert(care.position), rows)
             if given_up:
                 await connection.execute(insert(care.dead_letter).on_conflict_do_nothing(), given_up)
+
+
+async def _wait_for_locks(connection: AsyncConnection, seconds: int) -> None:
+    """At most so long for each, until the transaction's end."""
+    await connection.execute(sa.select(sa.func.set_config("lock_timeout", f"{seconds}s", True)))
 
 
 async def _tell_what_is_new(connection: AsyncConnection) -> None:
