@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import structlog
 from faust.transport.drivers import aiokafka as driver
+from mode.threads import WorkerThread
 
 COMMIT_SECONDS = 4.0
 CLOSE_SECONDS = 4.0
@@ -38,8 +39,18 @@ async def running(app: Any) -> AsyncIterator[None]:
             log.warning("stream_not_stopped")
 
 
+class Daemon(WorkerThread):  # type: ignore[misc]
+    """Python does not wait for it: a process ends even when its thread was not told to."""
+
+    def __init__(self, service: Any, **named: Any) -> None:
+        super().__init__(service, **named)
+        self.daemon = True
+
+
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     """faust's, in which aiokafka's consumer lives."""
+
+    Worker = Daemon
 
     async def on_thread_stop(self) -> None:
         """aiokafka would wait for others of its group and for a Kafka that is away, or raise CancelledError."""
@@ -70,6 +81,13 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                 await super().on_stop()
         except Exception as error:
             log.warning("last_commit_failed", exc_info=error)
+
+    async def maybe_wait_for_commit_to_finish(self) -> bool:
+        """faust's is not to be cancelled: it goes on and commits."""
+        committing = self._commit_fut
+        if committing is not None:
+            await asyncio.wait([committing])
+        return committing is not None
 
 
 class Transport(driver.Transport):  # type: ignore[misc]

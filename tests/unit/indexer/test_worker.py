@@ -40,6 +40,13 @@ class Taking:
         async with asyncio.timeout(60):
             await self._has_all.wait()
 
+    async def until_committing(self) -> None:
+        """And there is more to commit."""
+        consumer = self.worker._app.consumer
+        while consumer._commit_fut is None:
+            await asyncio.sleep(0.01)
+        consumer.acknowledge(self._settings.topics.events, 0, len(NUMBERS))
+
     @property
     def thread(self) -> Any:
         """faust's, in which aiokafka's consumer lives."""
@@ -136,8 +143,9 @@ async def test_nothing_stays_open_when_partitions_change_hands_at_the_end(
     assert ended()
 
 
+@pytest.mark.parametrize("is_committing", [False, True])
 async def test_a_worker_ends_while_kafka_does_not_answer(
-    taking: Taking, kafka: KafkaServer, monkeypatch: pytest.MonkeyPatch
+    taking: Taking, kafka: KafkaServer, monkeypatch: pytest.MonkeyPatch, is_committing: bool
 ) -> None:
     """What it took and could not acknowledge comes again."""
     monkeypatch.setattr("emr_common.streams.COMMIT_SECONDS", 0.5)
@@ -147,6 +155,8 @@ async def test_a_worker_ends_while_kafka_does_not_answer(
             await taking.until_all_came()
             ended = taking.ended()
             kafka.process.send_signal(signal.SIGSTOP)
+            if is_committing:
+                await taking.until_committing()
         assert ended()
     finally:
         kafka.process.send_signal(signal.SIGCONT)

@@ -54,6 +54,7 @@ class Wakeups:
             topic_disable_leader=True,
             topic_allow_declare=False,
             consumer_auto_offset_reset="latest",
+            stream_wait_empty=False,
             broker_session_timeout=SESSION_SECONDS,
             broker_heartbeat_interval=SESSION_SECONDS / 4,
         )
