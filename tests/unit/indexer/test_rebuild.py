@@ -102,6 +102,8 @@ async def test_a_verification_names_what_differs_and_nothing_else(hospital_a: Ho
     changes = [
         f"update care.note set content = jsonb_set(content, '{{type}}', '\"x\"') where emr_id = '{patients[2].emr_id}'"
         " and version = 1",
+        f"update care.note set content = replace(content::text, '1.0', '1.00')::jsonb where emr_id ="
+        f" '{patients[2].emr_id}' and version = 2",
         f"delete from care.condition where emr_id = '{patients[2].emr_id}' and version = 2",
         f"update care.emr set life = 'active' where emr_id = '{patients[3].emr_id}'",
         f"delete from care.emr_position where emr_id = '{patients[0].emr_id}'",
@@ -112,14 +114,16 @@ async def test_a_verification_names_what_differs_and_nothing_else(hospital_a: Ho
             await connection.execute(sa.text(change.replace(":", r"\:")))
     told = await verify(hospital_a)
     named = {
-        (each["table"], each["key"].get("emr_id"), each["wrong"], *each["columns"]) for each in told["differences"]
+        (each["table"], each["key"].get("emr_id"), each["key"].get("version"), each["wrong"], *each["columns"])
+        for each in told["differences"]
     }
     assert named == {
-        ("note", patients[2].emr_id, "different", "content"),
-        ("condition", patients[2].emr_id, "missing"),
-        ("emr", patients[3].emr_id, "different", "life"),
-        ("emr_position", patients[0].emr_id, "missing"),
-        ("ending", "e", "surplus"),
+        ("note", patients[2].emr_id, 1, "different", "content"),
+        ("note", patients[2].emr_id, 2, "different", "content"),
+        ("condition", patients[2].emr_id, 2, "missing"),
+        ("emr", patients[3].emr_id, None, "different", "life"),
+        ("emr_position", patients[0].emr_id, None, "missing"),
+        ("ending", "e", None, "surplus"),
     }
     assert told["found"] == len(named)
     assert "Hypertension" not in str(told)
