@@ -12,6 +12,7 @@ import typer
 from emr_network.topology import Ledger
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 OnLedger = Annotated[
     Ledger | None,
@@ -54,7 +55,12 @@ class Output:
         table = Table(title=title or None, title_justify="left", title_style="bold")
         for name in rows[0]:
             is_number = isinstance(rows[0][name], int)
-            table.add_column(name, justify="right" if is_number else "left", overflow="fold")  # nothing is cut
+            table.add_column(_shown(name), justify="right" if is_number else "left", overflow="fold")  # nothing is cut
         for row in rows:
-            table.add_row(*("" if value is None else str(value) for value in row.values()))
+            table.add_row(*("" if value is None else _shown(str(value)) for value in row.values()))
         self._console.print(table)
+
+
+def _shown(text: str) -> Text:
+    """As it stands: no mark-up, and nothing that a terminal would do instead of showing it, such as an escape."""
+    return Text("".join(each if each.isprintable() or each in "\n\t" else ascii(each)[1:-1] for each in text))

@@ -13,7 +13,7 @@ from emr_network.home import Home
 from emr_deploy.callers import Callers
 from emr_deploy.output import AsJson, Output
 from emr_deploy.status import status_of
-from emr_deploy.system import System
+from emr_deploy.system import System, UsageError
 
 indexer = typer.Typer(help="From blocks to rows.", no_args_is_help=True)
 PROCESSES = ("relay", "projector", "indexer")
@@ -76,6 +76,8 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Compare every row with what the ledger says, and name what differs."""
+    if emr and not erased:
+        raise UsageError("--emr goes with --erased: rows are compared all together")
     out = Output(as_json=as_json)
     body = {"erased": erased, **({"emrId": emr} if emr else {})}
     _show(out, asyncio.run(_Jobs(org, out).ask("/verifications", body, wait=not no_wait)))

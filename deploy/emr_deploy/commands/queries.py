@@ -14,6 +14,7 @@ import typer
 from emr_network.home import Home
 from emr_readmodel import analytics, published
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 from emr_deploy.callers import Unreachable
 from emr_deploy.export import Format, export_views
@@ -91,9 +92,11 @@ async def fetch(url: str, query: str, *, writes: bool = False) -> list[dict[str,
         connection = await asyncpg.connect(url, timeout=10, server_settings=_settings(writes=writes))
     except OSError as error:
         raise Unreachable(f"Postgres does not answer: {error}") from error
+    except asyncpg.PostgresError as error:
+        raise QueryFailed(str(error)) from error
     try:
         return [dict(row) for row in await connection.fetch(query)]
-    except asyncpg.PostgresError as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, UnicodeError) as error:
         raise QueryFailed(str(error)) from error
     finally:
         await connection.close()
@@ -120,7 +123,13 @@ def _psql(url: str, *, writes: bool) -> None:
 def publish(org: Org, as_json: AsJson = False) -> None:
     """Refresh a hospital's published numbers now; otherwise it happens once a day."""
     system = System(Home.from_environment())
-    made = asyncio.run(_publish(role_url(system, org, "service"), system.topology.organization(org).msp_id))
+    url, msp_id = role_url(system, org, "service"), system.topology.organization(org).msp_id
+    try:
+        made = asyncio.run(_publish(url, msp_id))
+    except OSError as error:
+        raise Unreachable(f"Postgres does not answer: {error}") from error
+    except SQLAlchemyError as error:
+        raise QueryFailed(str(error)) from error
     if made is None:
         Output(as_json=as_json).result({"cells": 0}, "nothing to publish yet, or another refresh runs")
     else:

@@ -58,6 +58,7 @@ def test_the_exit_code_is_that_of_the_process(tmp_path: Path) -> None:
         (("no-such-command",), 2),
         (("token", "admin"), 2),
         (("scale", "records", "--org", "a"), 2),
+        (("indexer", "verify", "--org", "a", "--emr", "0" * 32), 2),
         (("status",), 3),
         (("token", "admin", "--org", "a"), 3),
         (("network", "status"), 3),
