@@ -64,8 +64,8 @@ def restore(
 ) -> None:
     """Make a system out of a backup, in an EMR_HOME that holds none; emr up then starts it."""
     out = Output(as_json=as_json)
-    if sealed.is_sealed(folder) is (identity is None):
-        raise UsageError("a sealed backup needs --identity FILE, and only a sealed one does")
+    if sealed.is_sealed(folder) and identity is None:
+        raise UsageError("a sealed backup needs --identity FILE")
     system = System(Home.from_environment(), out.say)
     if identity is None:
         restoring = backups.restore(system, folder.absolute(), free_ports=free_ports)

@@ -14,6 +14,7 @@ from emr_model.ledger.values import Event, Life
 from emr_readmodel import care, engine
 from emr_readmodel.roles import provision
 from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
 from support.catalog import QUERIES, catalog
 from support.ledger_writer import Patient, visit_note
 from support.postgres import PostgresServer
@@ -112,7 +113,10 @@ async def test_a_verification_names_what_differs_and_nothing_else(hospital_a: Ho
     async with hospital_a.database.begin() as connection:
         for change in changes:
             await connection.execute(sa.text(change.replace(":", r"\:")))
-    told = await verify(hospital_a)
+    with capture_logs() as lines:
+        told = await verify(hospital_a)
+    (line,) = (line for line in lines if line["event"] == "rows_differ_from_ledger")
+    assert (line["log_level"], line["job_id"], line["differences"]) == ("critical", "j", told["found"])
     named = {
         (each["table"], each["key"].get("emr_id"), each["key"].get("version"), each["wrong"], *each["columns"])
         for each in told["differences"]

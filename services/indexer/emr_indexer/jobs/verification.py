@@ -37,9 +37,12 @@ class Verification:
         shadow = Shadow(self._engine, self._source, VERIFY)
         try:
             await shadow.make()
-            return await self._verify(shadow, tell)
+            told = await self._verify(shadow, tell)
         finally:
             await shadow.drop()
+        if told["found"]:
+            log.critical("rows_differ_from_ledger", differences=told["found"], job_id=job.job_id)
+        return told
 
     async def _verify(self, shadow: Shadow, tell: Tell) -> Mapping[str, Any]:
         """What moves meanwhile is compared once both sides are at the same event."""
@@ -60,8 +63,6 @@ class Verification:
                 break
             among = [Among(subjects=frozenset(compared.moving))]
             await asyncio.sleep(WAIT_SECONDS)
-        if whole.found:
-            log.critical("rows_differ_from_ledger", differences=whole.found)
         async with self._engine.connect() as connection:
             parked = await connection.scalar(sa.select(sa.func.count()).select_from(care.parked))
         return {**whole.result, "block": shadow.block, "parked": parked}
