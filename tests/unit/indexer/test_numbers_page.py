@@ -116,6 +116,21 @@ async def test_anybody_sees_it_and_nothing_may_run_in_it(filled: str) -> None:
     assert (style.status_code, style.headers["content-type"]) == (200, "text/css; charset=utf-8")
 
 
+async def test_it_is_made_once_for_each_release(filled: str, pool: AsyncEngine) -> None:
+    page, table = (await _get(filled)).text, hospital.release_cell
+    async with pool.begin() as connection:
+        (last,) = await connection.scalars(sa.select(hospital.release.c.id))
+        cell = {"measure": "disclosures", "year": 2027, "purpose": "TREAT", "number": 777_000}
+        await connection.execute(sa.insert(table).values(release_id=last, **cell))
+    assert (await _get(filled)).text == page
+    async with pool.begin() as connection:
+        await connection.execute(sa.update(hospital.release).values(at=sa.func.now(), as_of_block=4712))
+    assert "777\u202f" in (await _get(filled)).text
+    async with pool.begin() as connection:
+        await connection.execute(sa.delete(table).where(table.c.year == 2027))
+        await connection.execute(sa.update(hospital.release).values(at=sa.func.now(), as_of_block=4711))
+
+
 @pytest.fixture(scope="module")
 async def browser(filled: str) -> AsyncIterator[Tab]:
     if chromium() is None:

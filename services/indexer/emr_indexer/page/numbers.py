@@ -61,10 +61,19 @@ class Numbers:
     figures: Sequence[Figure]
 
 
+Refreshed = tuple[datetime | None, int]
+"""When, and of which block. As long as it is the same, so are all numbers."""
+
+
+async def refreshed(engine: AsyncEngine) -> Refreshed:
+    async with engine.connect() as connection:
+        return await _refreshed(connection)
+
+
 async def read(engine: AsyncEngine) -> Numbers:
     async with engine.connect() as connection:
         await connection.execution_options(isolation_level="REPEATABLE READ")
-        at, block = (await connection.execute(sa.text("select at, block from published.as_of"))).one()
+        at, block = await _refreshed(connection)
         year = await connection.scalar(sa.text("select max(year) from published.patients"))
         figures = [
             await _months(connection),
@@ -74,6 +83,11 @@ async def read(engine: AsyncEngine) -> Numbers:
             await _purposes(connection),
         ]
         return Numbers(at, block, year, await _headlines(connection), [each for each in figures if each.bars])
+
+
+async def _refreshed(connection: AsyncConnection) -> Refreshed:
+    at, block = (await connection.execute(sa.text("select at, block from published.as_of"))).one()
+    return at, block
 
 
 async def _headlines(connection: AsyncConnection) -> list[Bar]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -30,16 +31,30 @@ HEADERS = {
 
 PATHS = (f"{PREFIX}/numbers", f"{PREFIX}/numbers/style.css", f"{PREFIX}/numbers/icon.svg")
 
+
+@dataclass(frozen=True)
+class _Page:
+    refreshed: numbers.Refreshed
+    html: str
+
+
 router = APIRouter(include_in_schema=False)
 
 
 @router.get(PATHS[0])
 async def page(request: Request) -> HTMLResponse:
-    """The numbers as a page without scripts."""
+    """The numbers as a page without scripts. It is made once for each release of them: anybody may ask for it."""
     services: Services = request.app.state.services
+    kept: _Page | None = getattr(request.app.state, "numbers", None)
+    if kept is None or kept.refreshed != await numbers.refreshed(services.engine):
+        kept = request.app.state.numbers = await _make(services)
+    return HTMLResponse(kept.html, headers=HEADERS)
+
+
+async def _make(services: Services) -> _Page:
     shown = await numbers.read(services.engine)
     html = _templates().get_template("numbers.html").render(numbers=shown, hospital=services.msp_id)
-    return HTMLResponse(html, headers=HEADERS)
+    return _Page((shown.refreshed_at, shown.block), html)
 
 
 @router.get(PATHS[1])
