@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 
@@ -53,12 +53,6 @@ class VerificationIn(Body):
 
     erased: bool = False
     emr_id: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = None
-
-    @model_validator(mode="after")
-    def _rows_are_compared_all_together(self) -> Self:
-        if self.emr_id is not None and not self.erased:
-            raise ValueError("emrId goes with erased")
-        return self
 
 
 class JobAcceptedOut(Body):
