@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 
@@ -51,8 +51,14 @@ class DeadLetterOut(Body):
 class VerificationIn(Body):
     """With ``erased``, erasures are looked at, of one EMR or of all."""
 
-    erased: bool = False
+    erased: Annotated[bool, Field(examples=[True])] = False
     emr_id: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = None
+
+    @model_validator(mode="after")
+    def _rows_are_compared_all_together(self) -> Self:
+        if self.emr_id is not None and not self.erased:
+            raise ValueError("emrId goes with erased")
+        return self
 
 
 class JobAcceptedOut(Body):
