@@ -271,6 +271,9 @@ OF_CONSENT = {
 OF_INDEXER = {
     "a position for staff": Sent("indexer", "GET", "/position", None, 403, "ROLE_NOT_ALLOWED"),
     "a position to come": Sent("indexer", "GET", "/position?min_block=1000000", None, 400, "BLOCK_UNKNOWN", "admin"),
+    "a verification of one EMR's rows": Sent(
+        "indexer", "POST", "/verifications", {"emrId": "0" * 32}, 422, "VALIDATION_FAILED", "admin"
+    ),
     "dead letters in no number": Sent(
         "indexer", "GET", f"/dead-letters?limit={WORD}", None, 422, "VALIDATION_FAILED", "admin"
     ),

@@ -39,6 +39,13 @@ async def running(app: Any) -> AsyncIterator[None]:
             log.warning("stream_not_stopped")
 
 
+async def until_crash(app: Any) -> None:
+    """Raises what a part of the application failed with: faust goes on, but takes and commits nothing more."""
+    await app.wait()
+    if app.crashed:
+        raise app.crash_reason
+
+
 class Daemon(WorkerThread):  # type: ignore[misc]
     """Python does not wait for it: a process ends even when its thread was not told to."""
 

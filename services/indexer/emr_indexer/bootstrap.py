@@ -16,10 +16,10 @@ from emr_common.idempotency import Idempotency
 from emr_common.ledger import Ledger
 from emr_common.positions import Positions
 from emr_common.readiness import Readiness
+from emr_common.vital import vital
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from emr_indexer import handlers, metrics
-from emr_indexer.background import background
 from emr_indexer.jobs.store import JobStore
 from emr_indexer.publishing import publish_daily
 from emr_indexer.settings import IndexerSettings
@@ -49,9 +49,9 @@ async def bootstrap(settings: IndexerSettings) -> AsyncIterator[Services]:
     async with AsyncExitStack() as stack:
         base = await stack.enter_async_context(foundation(settings))
         store, jobs = IndexStore(base.engine), JobStore(base.engine)
-        await stack.enter_async_context(background(_measure(store, jobs, base.ledger), "measuring the lag"))
+        await stack.enter_async_context(vital(_measure(store, jobs, base.ledger), "measuring the lag"))
         publishing = publish_daily(base.engine, settings.org_msp_id)
-        await stack.enter_async_context(background(publishing, "publishing numbers"))
+        await stack.enter_async_context(vital(publishing, "publishing numbers"))
         ending = Chore("long reads", READERS_SECONDS, store.end_long_reads)
         await stack.enter_async_context(chores(base.engine, ending))
         yield Services(

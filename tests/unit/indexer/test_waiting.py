@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import asyncio
 import logging
-import signal
 from collections.abc import Iterator
 
 import asyncpg
 import pytest
-from emr_indexer import background, kafka
+from emr_indexer import kafka
 from emr_indexer.kafka import SparseLog
 from emr_indexer.postgres import may_pass, persistently
 from emr_indexer.projector.monitor import STUCK_SECONDS, ConsumerStuck, Progress, Watchdog
@@ -94,33 +92,6 @@ async def test_a_mistake_is_not_repeated() -> None:
     with pytest.raises(ValueError, match="mistake"):
         await persistently(action)
     assert calls == 1
-
-
-async def test_a_process_whose_work_ended_is_asked_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    killed: list[tuple[int, int]] = []
-    monkeypatch.setattr("emr_indexer.background.os.kill", lambda pid, number: killed.append((pid, number)))
-
-    async def work() -> None:
-        raise ValueError("unforeseen")
-
-    async with background.background(work(), "work"):
-        await asyncio.sleep(0.01)
-    assert [number for _, number in killed] == [signal.SIGTERM]
-
-
-async def test_work_that_is_left_behind_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emr_indexer.background.os.kill", lambda *_: pytest.fail("the process must go on"))
-    ended = asyncio.Event()
-
-    async def work() -> None:
-        try:
-            await asyncio.sleep(60)
-        finally:
-            ended.set()
-
-    async with background.background(work(), "work"):
-        await asyncio.sleep(0.01)
-    assert ended.is_set()
 
 
 def test_what_a_client_says_again_and_again_is_logged_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,6 +127,18 @@ async def test_nor_when_one_of_them_went_to_another_worker_on_the_way_back(
     assert is_late.is_set()
 
 
+async def test_a_failure_of_fausts_is_the_workers(taking: Taking, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(_: FetchingConsumer) -> None:
+        raise RuntimeError("of faust's")
+
+    async with taking.worker.running():
+        await taking.until_all_came()
+        monkeypatch.setattr(FetchingConsumer, "_fetch", fail)
+        async with asyncio.timeout(60):
+            with pytest.raises(RuntimeError, match="of faust's"):
+                await taking.worker.failure
+
+
 async def test_nothing_stays_open_when_partitions_change_hands_at_the_end(
     taking: Taking, revoked: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:

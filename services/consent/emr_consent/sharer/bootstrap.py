@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-import structlog
 from emr_common.chores import chores
 from emr_common.emr_keys import EmrKeys
 from emr_common.foundation import connect, database, ledger_checks
@@ -19,14 +15,13 @@ from emr_common.readiness import Readiness, database_answers
 from emr_common.sealing import WrappingKey
 from emr_common.settling import Settling
 from emr_common.transactions import TransactionStore
+from emr_common.vital import vital
 
 from emr_consent.settings import SharerSettings
 from emr_consent.sharer.events import Wakeups
 from emr_consent.sharer.snapshots import Snapshots
 from emr_consent.sharer.worker import Sharer
 from emr_consent.store import SharingStore
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,25 +40,8 @@ async def bootstrap(settings: SharerSettings) -> AsyncIterator[Services]:
         word = OwnersWord(engine, ledger, Positions(engine, ledger.tracker))
         store, wakeups = SharingStore(engine, settings.org_msp_id), Wakeups(settings.kafka)
         sharer = Sharer(Snapshots(ledger, keys), store, word, settings.org_msp_id, wakeups.is_consuming)
-        await stack.enter_async_context(_running(sharer))
+        await stack.enter_async_context(vital(sharer.run(), "sharing"))
         await stack.enter_async_context(wakeups.running(sharer.on_event))
+        await stack.enter_async_context(vital(wakeups.until_failure(), "hearing of events"))
         checks = {"database": database_answers(engine), **ledger_checks(ledger), "events": wakeups.is_consuming}
         yield Services(Readiness(checks))
-
-
-@asynccontextmanager
-async def _running(sharer: Sharer) -> AsyncIterator[None]:
-    """A worker that dies takes the process with it: whoever supervises the process starts both again."""
-    work = asyncio.create_task(sharer.run())
-    work.add_done_callback(_end_process)
-    try:
-        yield
-    finally:
-        work.remove_done_callback(_end_process)
-        work.cancel()
-        await asyncio.wait([work])
-
-
-def _end_process(work: asyncio.Task[None]) -> None:
-    log.critical("sharer_died", exc_info=None if work.cancelled() else work.exception())
-    os.kill(os.getpid(), signal.SIGTERM)

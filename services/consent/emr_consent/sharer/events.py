@@ -38,6 +38,10 @@ class Wakeups:
                 self._has_started = True
                 yield self
 
+    async def until_failure(self) -> None:
+        """While it runs. Raises why no more events come."""
+        await streams.until_crash(self._app)
+
     async def is_consuming(self) -> bool:
         """Never asks faust before it has started: it would make its consumer too early."""
         return self._has_started and bool(self._app.started and self._app.consumer.assignment())

@@ -10,9 +10,9 @@ from typing import Any
 from emr_common.foundation import database
 from emr_common.readiness import Readiness, database_answers
 from emr_common.sealing import WrappingKey
+from emr_common.vital import vital
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from emr_indexer.background import background
 from emr_indexer.jobs.erasures import Erasures
 from emr_indexer.jobs.rebuild import Rebuild
 from emr_indexer.jobs.replay import Replay
@@ -51,7 +51,7 @@ async def bootstrap(settings: ProjectorSettings) -> AsyncIterator[Services]:
 
         projector = new_projector(engine, settings.kafka.partitions, PARTITION_LOCKS)
         service = ProjectorService(engine, settings.kafka, projector)
-        await stack.enter_async_context(background(service.run(), "projector"))
+        await stack.enter_async_context(vital(service.run(), "projector"))
         blocks = await stack.enter_async_context(peer_blocks(settings.org_msp_id, settings.ledger))
         reader = BlockReader(settings.ledger.channel, settings.ledger.chaincode, settings.org_msp_id)
         source = Source(blocks, reader, new_projector)
@@ -70,7 +70,7 @@ async def bootstrap(settings: ProjectorSettings) -> AsyncIterator[Services]:
             JobKind.VERIFICATION: _verification(Verification(engine, source), erasures),
         }
         jobs = JobRunner(engine, kinds, Walk(engine, source, Pace()).run)
-        await stack.enter_async_context(background(jobs.run(), "jobs"))
+        await stack.enter_async_context(vital(jobs.run(), "jobs"))
         checks = {name: _check(holds) for name, holds in service.checks.items()}
         yield Services(projector, Readiness({"database": database_answers(engine), **checks}))
 

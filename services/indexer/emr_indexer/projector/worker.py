@@ -47,7 +47,7 @@ class Handlers:
 
 
 class Worker:
-    """``failure`` is set, and the worker of no more use, once a handler raised."""
+    """``failure`` is set, and the worker of no more use, once a handler raised or faust failed."""
 
     def __init__(self, settings: KafkaSettings, group: str, member: str, handlers: Handlers) -> None:
         """``member`` names this process in the group: one that follows it under the name has its partitions at once."""
@@ -61,6 +61,7 @@ class Worker:
             self._work(self._topics.events, handlers.on_events),
             self._work(self._topics.dead_letters, handlers.on_dead_letters),
             self._look_ahead,
+            lambda: streams.until_crash(self._app),
         ]
         self._app.on_partitions_assigned.connect(self._on_assigned)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from emr_common.foundation import database
 from emr_common.readiness import Readiness, database_answers
+from emr_common.vital import vital
 
-from emr_indexer.background import background
 from emr_indexer.kafka import log_sparsely
 from emr_indexer.peer import peer_blocks
 from emr_indexer.relay.facts import BlockReader
@@ -38,7 +38,7 @@ async def bootstrap(settings: RelaySettings) -> AsyncIterator[Services]:
             BlockReader(settings.ledger.channel, settings.ledger.chaincode, settings.org_msp_id),
             source.one,
         )
-        await stack.enter_async_context(background(relay.run(), "relay"))
+        await stack.enter_async_context(vital(relay.run(), "relay"))
 
         async def relays() -> bool:
             return relay.state in (RelayState.RELAYING, RelayState.STANDING_BY)

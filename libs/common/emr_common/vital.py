@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def background(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
+async def vital(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
     """Runs ``work`` until the context is left. If it ends before, the process is asked to end: its supervisor starts
     it again.
     """
@@ -31,5 +31,5 @@ async def background(work: Coroutine[Any, Any, None], name: str) -> AsyncIterato
 
 def _end_process(task: asyncio.Task[None]) -> None:
     failure = None if task.cancelled() else task.exception()
-    log.critical("background_work_ended", work=task.get_name(), exc_info=failure)
+    log.critical("vital_work_ended", work=task.get_name(), exc_info=failure)
     os.kill(os.getpid(), signal.SIGTERM)
