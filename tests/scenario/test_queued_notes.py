@@ -66,6 +66,11 @@ async def test_a_queued_note_is_kept_once_for_a_key_and_told_to_its_author_alone
     accepted = await asyncio.gather(*(queue(steps, "Once.", Idempotency_Key=key) for _ in range(4)))
     assert {(one.status, one.headers["location"]) for one in accepted} == {(202, accepted[0].headers["location"])}
     assert (await ended(steps, accepted[0]))["version"] == 1
+    unhurried = await steps.post_note("Once.", headers={"Idempotency-Key": key})
+    assert (unhurried.status, unhurried.headers["location"]) == (202, accepted[0].headers["location"])
+    added = await steps.post_note("At once.", headers={"Idempotency-Key": f"{key}-2"})
+    hurried = await queue(steps, "At once.", Idempotency_Key=f"{key}-2")
+    assert (hurried.status, hurried.body["version"]) == (201, added.body["version"])
     path = accepted[0].headers["location"].removeprefix("/v1")
     other = await stack.call(cast.healthcenter, "consent", "GET", path)
     assert (other.status, other.code) == (404, "TRANSACTION_NOT_FOUND")

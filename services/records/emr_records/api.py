@@ -128,18 +128,12 @@ async def add_note(
     """Adds a note: a FHIR Bundle with one finished Encounter, a typed text, or an amendment."""
     version = expected_version(if_match)
     posted, patient = await posted_note(await clinical_json(request))
-    if is_async(prefer):
-
-        async def queue_once(attempt: Attempt) -> Answer:
-            return await handlers.queue_note(services, caller, emr, posted, patient, version, key, attempt)
-
-        queued = await services.idempotency.run_once(request, caller, key, queue_once)
-        return handlers.queued_location(queued)
+    add = handlers.queue_note if is_async(prefer) else handlers.add_note
 
     async def once(attempt: Attempt) -> Answer:
-        return await handlers.add_note(services, caller, emr, posted, patient, version, key, attempt)
+        return await add(services, caller, emr, posted, patient, version, key, attempt)
 
-    return await services.idempotency.run_once(request, caller, key, once)
+    return handlers.queued_location(await services.idempotency.run_once(request, caller, key, once))
 
 
 @router.post(

@@ -133,10 +133,14 @@ async def queue_note(
 
 
 def queued_location(response: Response) -> Response:
-    """202 and where to ask, for a note that waits or waited."""
-    response.status_code = 202
-    response.headers["Location"] = f"/v1/transactions/{orjson.loads(response.body)['ticket']}"
-    response.headers["Preference-Applied"] = "respond-async"
+    """202 and where to ask, for a note that waits or waited. What the first request under a key has made decides, and
+    not what a repetition prefers.
+    """
+    ticket = orjson.loads(response.body).get("ticket")
+    if ticket is not None:
+        response.status_code = 202
+        response.headers["Location"] = f"/v1/transactions/{ticket}"
+        response.headers["Preference-Applied"] = "respond-async"
     return response
 
 

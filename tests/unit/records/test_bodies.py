@@ -4,10 +4,12 @@ import pytest
 from emr_common.problems import Problem
 from emr_model.clinical.notes import NoteContent, notes_from_bundle
 from emr_records.bodies import expected_version, only_note, posted_note
+from emr_records.handlers import queued_location
 from emr_records.imports import IGNORED, MOST_REMARKS, remarks
 from emr_records.notes import NoteIds, typed_content
 from emr_records.schemas import AmendmentIn, TextNoteIn
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from support.fhir_samples import bundle, encounter, observation, visit_bundle
 
 IDS = NoteIds(b"k" * 32)
@@ -86,3 +88,9 @@ def test_remarks_stand_behind_the_notes_and_are_not_without_end() -> None:
 def test_the_key_of_note_ids_never_shows() -> None:
     assert "k" * 32 not in repr(IDS)
     assert "107, 107" not in repr(IDS)
+
+
+@pytest.mark.parametrize(("made", "location"), [({"ticket": "ab"}, "/v1/transactions/ab"), ({"version": 3}, None)])
+def test_what_was_made_under_a_key_decides_what_is_answered(made: dict[str, Any], location: str | None) -> None:
+    answer = queued_location(JSONResponse(made, 201))
+    assert (answer.status_code, answer.headers.get("location")) == (201 if location is None else 202, location)
