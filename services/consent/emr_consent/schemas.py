@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from emr_model.ledger.purposes import Purpose
 from emr_model.ledger.sharing import SharingState
 from emr_model.ledger.values import OWNER_REASONS, EndReason
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 MspId = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9.-]{0,62}$")]
 LedgerId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 KeyId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
-Version = Annotated[int, Field(ge=0, lt=10**10)]
+Version = Annotated[int, Field(strict=True, ge=0, lt=10**10)]
 
 
 def _owner_reason(why: EndReason) -> EndReason:
@@ -23,6 +23,21 @@ def _owner_reason(why: EndReason) -> EndReason:
     return why
 
 
+def _written_moment(value: Any) -> Any:
+    """A number would be taken for seconds since 1970."""
+    if not isinstance(value, datetime) and (not isinstance(value, str) or ":" not in value):
+        raise ValueError("not a moment as RFC 3339 writes it")
+    return value
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("a moment beyond all years in UTC") from None
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_moment), AfterValidator(_in_utc)]
 OwnerReason = Annotated[EndReason, AfterValidator(_owner_reason)]
 Direction = Literal["outgoing", "incoming"]
 
@@ -54,7 +69,7 @@ class PatientApprovalIn(Body):
     """``version`` is the EMR's current one, or the one that the owner has approved."""
 
     version: Version
-    expires_at: AwareDatetime | None = Field(default=None, description="When the sharing ends by itself")
+    expires_at: Moment | None = Field(default=None, description="When the sharing ends by itself")
 
 
 class SharingOut(Body):

@@ -21,6 +21,8 @@ def _postable(url: str) -> str:
         raise ValueError("not a URL") from None
     if parsed.scheme != "https" or not parsed.raw_host or parsed.userinfo or parsed.fragment:
         raise ValueError("not https, or with a user or a fragment")
+    if not 0 < (443 if parsed.port is None else parsed.port) < 2**16:
+        raise ValueError("not a port")
     return url
 
 
