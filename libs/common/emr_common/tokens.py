@@ -81,7 +81,7 @@ class TokenVerifier:
         try:
             claims = await self._verified(token)
             self._claims.validate(claims)
-            _check_subject(claims["sub"])
+            checked_subject(claims["sub"])
         except IssuerUnreachable:
             raise Problem(Code.ISSUER_UNAVAILABLE) from None
         except (JoseError, ValueError, TypeError, RecursionError):
@@ -126,12 +126,13 @@ def verified(token: str, key: PublicKey) -> jwt.Token:
     return decoded
 
 
-def _check_subject(subject: str) -> None:
+def checked_subject(subject: str) -> str:
     """OpenID Connect Core, section 2: at most 255 characters. What cannot be shown, no issuer means. Raises
     ValueError.
     """
     if len(subject) > LONGEST_SUBJECT or not subject.isprintable():
         raise ValueError("sub")
+    return subject
 
 
 def _algorithms_of(key: PublicKey) -> frozenset[str]:

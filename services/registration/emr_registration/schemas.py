@@ -5,14 +5,17 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from emr_common.tokens import LONGEST_SUBJECT, checked_subject
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 MspId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", examples=["HospitalA"])]
 LedgerId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", examples=["9f86d081884c7d659a2feaa0c55ad015"])]
 EnrolmentId = Annotated[str, Field(pattern=r"^[a-z]+(-[0-9a-f]{16})?$", examples=["h-9f86d081884c7d65"])]
 KeyId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", examples=["2026-11"])]
-Subject = Annotated[str, Field(min_length=1, max_length=255, examples=["dr-mora"])]
+Subject = Annotated[
+    str, Field(min_length=1, max_length=LONGEST_SUBJECT, examples=["dr-mora"]), AfterValidator(checked_subject)
+]
 
 
 class Body(BaseModel):

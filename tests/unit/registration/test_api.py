@@ -15,8 +15,10 @@ from emr_common.settings import (
     WalletSettings,
 )
 from emr_registration.main import application
+from emr_registration.schemas import PatientIn, StaffIn
 from emr_registration.settings import RegistrationSettings
 from fastapi import FastAPI
+from pydantic import ValidationError
 
 NOWHERE = Path("/nowhere")
 DOCUMENTED = {
@@ -89,3 +91,11 @@ def test_identifiers_of_persons_stand_in_no_path_or_query(app: FastAPI) -> None:
     described = json.loads(json.dumps(operations(app)))
     names = {one["name"] for operation in described.values() for one in operation.get("parameters", [])}
     assert names <= allowed
+
+
+@pytest.mark.parametrize("subject", ["", "dr-mora\n", "a\tb", "a\u202eb", "x" * 256])
+def test_nobody_is_enrolled_under_a_subject_that_no_token_can_have(subject: str) -> None:
+    with pytest.raises(ValidationError):
+        StaffIn(subject=subject, role="physician")
+    with pytest.raises(ValidationError):
+        PatientIn(subject=subject, patient={})
