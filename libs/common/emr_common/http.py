@@ -70,6 +70,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
+        redirect_slashes=False,  # to an address that is made of the caller's own Host header
         telemetry={"tracing": False, "metrics": False, "logs": False},  # ``boundary`` sees to all three
     )
     for router in routers:

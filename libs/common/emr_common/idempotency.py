@@ -220,9 +220,11 @@ async def _fingerprint(request: Request) -> bytes:
     return digest.digest()
 
 
-async def idempotency_key(key: Annotated[str | None, Header(alias="Idempotency-Key")] = None) -> str:
-    """Raises Problem IDEMPOTENCY_KEY_MISSING, also for one that is empty, over 255 characters or not plain ASCII."""
-    if key is None or not KEY.fullmatch(key):
+async def idempotency_key(request: Request, key: Annotated[str | None, Header(alias="Idempotency-Key")] = None) -> str:
+    """Raises Problem IDEMPOTENCY_KEY_MISSING, also for one that is empty, over 255 characters or not plain ASCII, and
+    for two: which is meant, nobody could tell.
+    """
+    if key is None or not KEY.fullmatch(key) or len(request.headers.getlist("idempotency-key")) > 1:
         raise Problem(Code.IDEMPOTENCY_KEY_MISSING)
     return key
 

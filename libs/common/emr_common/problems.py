@@ -19,6 +19,7 @@ from hlf.errors import CommitUnknown, ConnectionFailed, HlfError, TransactionInv
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from emr_common import telemetry
 
@@ -195,7 +196,7 @@ def _pointer(prefix: str, error: Mapping[str, Any]) -> str:
     return "/".join(str(part) for part in known)
 
 
-async def _on_http_exception(_: Request, error: Exception) -> JSONResponse:
+async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     codes = {
         400: Code.MALFORMED_REQUEST,
@@ -211,7 +212,15 @@ async def _on_http_exception(_: Request, error: Exception) -> JSONResponse:
     if code is None:
         log.error("unexpected_http_exception", status=error.status_code)
         code = Code.INTERNAL_ERROR
-    return Problem(code, headers=error.headers).response()
+    allowed = {"Allow": _allowed(request)} if code is Code.METHOD_NOT_ALLOWED else {}
+    return Problem(code, headers={**(error.headers or {}), **allowed}).response()
+
+
+def _allowed(request: Request) -> str:
+    """The methods of all routes of a path (RFC 9110, 15.5.6); Starlette names those of the first."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    fitting = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted({method for route in fitting for method in route.methods or ()}))
 
 
 _AWAY_CLASSES = frozenset({"08", "53", "57"})

@@ -27,7 +27,7 @@ DISCARD_BYTES = 16 * 1024 * 1024
 DISCARD_SECONDS = 5.0
 CLOSING = {"Connection": "close"}
 SOON = {"Retry-After": "1"}
-JSON_TYPE = re.compile(r"application/(?:[a-z0-9.-]+\+)?json", re.ASCII | re.IGNORECASE)
+JSON_TYPE = re.compile(r"application/(?:fhir\+)?json", re.ASCII | re.IGNORECASE)
 
 
 class Workload:

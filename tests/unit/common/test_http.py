@@ -50,6 +50,10 @@ async def post_item(item: str, body: Item, limit: Annotated[int, Query(le=5)] = 
     return {"count": body.count * limit}
 
 
+@router.patch("/items/{item}")
+async def patch_item(item: str) -> None: ...
+
+
 @router.post("/clinical")
 async def post_clinical(request: Request) -> dict[str, str]:
     body = await clinical_body(request, Clinical)
@@ -134,6 +138,7 @@ JSON = {"content-type": "application/json"}
 ITEM, CLINICAL = "/v1/items/1", "/v1/clinical"
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 XML = {"content-type": "application/fhir+xml"}
+PATCH = {"content-type": "application/merge-patch+json"}
 GZIP = {**JSON, "content-encoding": "gzip"}
 LONG = b'{"count":1,"name":"%b' + b"x" * LIMIT + b'"}'
 HOSTILE: dict[str, tuple[str, str, bytes, Mapping[str, str], Code]] = {
@@ -158,6 +163,7 @@ HOSTILE: dict[str, tuple[str, str, bytes, Mapping[str, str], Code]] = {
     "clinical JSON with NaN": ("POST", CLINICAL, b'{"patient":{"%b":NaN}}', JSON, Code.MALFORMED_REQUEST),
     "clinical JSON that is a list": ("POST", CLINICAL, b'["%b"]', JSON, Code.MALFORMED_REQUEST),
     "an unknown member beside it": ("POST", CLINICAL, b'{"patient":{},"%b":1}', JSON, Code.VALIDATION_FAILED),
+    "a patch": ("POST", ITEM, b'{"count":1}', PATCH, Code.UNSUPPORTED_MEDIA_TYPE),
     "clinical XML": ("POST", CLINICAL, b"<Patient/>", XML, Code.UNSUPPORTED_MEDIA_TYPE),
 }
 
@@ -187,6 +193,16 @@ async def test_a_chunked_body_is_counted_as_it_comes(
     answer = await client.post("/v1/items/1", content=endless(), headers=JSON)
     assert problem_of(answer)["code"] == "CONTENT_TOO_LARGE"
     assert sent <= LIMIT + 3000 + 1000
+
+
+async def test_a_path_with_a_slash_behind_it_is_another_and_leads_nowhere(client: httpx.AsyncClient) -> None:
+    answer = await client.post(f"{CLINICAL}/", content=b"{}", headers={**JSON, "host": CANARY})
+    assert problem_of(answer)["code"] == "NOT_FOUND"
+
+
+async def test_another_method_is_told_all_that_the_path_knows(client: httpx.AsyncClient) -> None:
+    answer = await client.put(ITEM, content=b"{}", headers=JSON)
+    assert (problem_of(answer)["code"], answer.headers["allow"]) == ("METHOD_NOT_ALLOWED", "PATCH, POST")
 
 
 async def test_a_route_may_have_a_limit_of_its_own(client: httpx.AsyncClient) -> None:

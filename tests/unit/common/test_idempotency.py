@@ -135,6 +135,15 @@ async def test_a_writing_request_needs_a_plain_key(
     assert effects.made == []
 
 
+async def test_a_writing_request_has_one_key_and_not_two(engine: AsyncEngine, ledger: FoundOnLedger) -> None:
+    effects = Effects()
+    async with Instance(engine, ledger, effects).client() as client:
+        headers = [("Idempotency-Key", secrets.token_hex(8)) for _ in range(2)]
+        answer = await client.post("/v1/things/1", json={"n": 1}, headers=headers)
+    assert answer.json()["code"] == "IDEMPOTENCY_KEY_MISSING"
+    assert effects.made == []
+
+
 async def test_a_repeated_request_has_the_first_ones_answer(
     engine: AsyncEngine, ledger: FoundOnLedger, key: dict[str, str]
 ) -> None:

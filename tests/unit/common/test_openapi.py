@@ -119,6 +119,29 @@ def test_every_operation_shows_the_errors_that_it_may_answer(document: Document)
         assert ("requestBody" in operation) <= ("CONTENT_TOO_LARGE" in shown)
 
 
+SEEN = {
+    "GET /v1/emrs": Code.EMR_NOT_FOUND,
+    "GET /v1/emrs/{emr}/notes": Code.ARGUMENT_INVALID,
+    "GET /v1/disclosures/{receipt}/proof": Code.TRANSACTION_NOT_FOUND,
+    "PUT /v1/me/sharings/{msp}/approval": Code.SHARING_WITH_SELF,
+    "GET /v1/me/sharings/{msp}/preview": Code.ORGANIZATION_NOT_FOUND,
+    "PUT /v1/emrs/{emr}/sharings/{msp}/owner-approval": Code.ORGANIZATION_NOT_FOUND,
+    "POST /v1/patients": Code.CERTIFICATE_REQUEST_INVALID,
+    "PUT /v1/emrs/{emr}/demographics": Code.PATIENT_ALREADY_REGISTERED,
+    "POST /v1/me/erasure-request": Code.SIGNATURE_NEEDED,
+    "POST /v1/transactions/{transaction_id}/submit": Code.STEP_NOT_READY,
+}
+"""Errors that a running system has answered."""
+
+
+def test_errors_that_were_answered_are_described(document: Document) -> None:
+    for path, method, operation in operations(document):
+        code = SEEN.get(f"{method.upper()} {path}")
+        if code is not None:
+            examples = operation["responses"][str(code.status)]["content"]["application/problem+json"]["examples"]
+            assert code.name in examples, (method, path)
+
+
 @pytest.mark.parametrize("code", Code)
 def test_the_example_of_an_error_is_a_problem_document(code: Code) -> None:
     from emr_common.openapi import PROBLEM_SCHEMA, example_of
