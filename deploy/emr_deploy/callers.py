@@ -43,8 +43,8 @@ class Answer:
         return None if self.status < 400 else str(self.body.get("code", "no-problem-document"))
 
     def required(self) -> dict[str, Any]:
-        """The body of an answer that is no refusal. Raises Refused."""
-        if self.status >= 400:
+        """The body of an answer that says it is done. Raises Refused."""
+        if self.status >= 300:
             raise Refused(self.status, self.code or "", str(self.body.get("detail", "")))
         return self.body
 

@@ -75,7 +75,11 @@ EXIT_CODES: dict[type[Exception], int] = {
     ControlFailed: UNAVAILABLE,
     ProgramsMissing: UNAVAILABLE,
     PortTaken: UNAVAILABLE,
+    UnicodeError: USAGE,
+    RecursionError: USAGE,
+    OSError: FAILED,
 }
+"""The last three are of what a person names: bytes that are no text, JSON without end, a folder in a file's place."""
 
 app = typer.Typer(
     name="emr",

@@ -58,5 +58,5 @@ async def _requested(ports: Ports, organization: str, form: dict[str, str]) -> s
             answer.raise_for_status()
             token: str = answer.json()["access_token"]
     except (httpx.HTTPError, ValueError, KeyError) as error:
-        raise TokenRefused(f"the issuer gives no token: {error}") from error
+        raise TokenRefused(f"the issuer gives no token: {str(error).partition(chr(10))[0]}") from error
     return token

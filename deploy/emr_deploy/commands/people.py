@@ -6,6 +6,7 @@ import asyncio
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 import typer
 from emr_network.enrolment import ADMIN
@@ -60,7 +61,7 @@ def revoke_staff(
 ) -> None:
     """Revoke a member of staff: the certificate counts nowhere from then on."""
     out = Output(as_json=as_json)
-    answer = _call(org, ADMIN, "DELETE", f"/staff/{enrolment_id}")
+    answer = _call(org, ADMIN, "DELETE", f"/staff/{quote(enrolment_id, safe='')}")
     system = System(Home.from_environment())
     revoking = Revoking(system.home, system.topology, system.topology.organization(org), system.ports, out.say)
     asyncio.run(revoking.publish())

@@ -9,11 +9,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import unquote
 
 import pytest
 from carebundle.core.bundle import to_json
 from carebundle.history import generate_history
+from emr_deploy.callers import Answer, Refused
 from emr_deploy.cli import main
+from emr_deploy.commands import people
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,42 @@ def test_exit_codes_tell_usage_from_unavailable(
     done = emr(tmp_path / "home", *arguments)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("given", ["admin?x", "admin#x", "../organizations", "admin/", ""])
+def test_an_enrolment_id_names_no_other_path(
+    emr: Emr, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    asked: list[str] = []
+
+    def refuse(_org: str, _subject: str, _method: str, path: str) -> None:
+        asked.append(path)
+        raise Refused(404, "STAFF_NOT_FOUND", "")
+
+    monkeypatch.setattr(people, "_call", refuse)
+    assert emr(tmp_path, "staff", "revoke", given, "--org", "a").returncode == 1
+    assert [unquote(path.removeprefix("/staff/")) for path in asked] == [given]
+    assert not set(asked[0].removeprefix("/staff/")) & set("/?#")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(IsADirectoryError(21, "Is a directory"), 1), (RecursionError("too deep"), 2), (UnicodeError("no text"), 2)],
+)
+def test_what_cannot_be_read_is_told_in_a_line(
+    emr: Emr, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(people, "_call", fail)
+    done = emr(tmp_path, "staff", "revoke", "p-1", "--org", "a")
+    assert (done.returncode, done.stderr) == (code, f"emr: {error}\n")
+
+
+def test_an_answer_that_leads_elsewhere_is_none_that_it_is_done() -> None:
+    with pytest.raises(Refused):
+        Answer(307, {}).required()
 
 
 def test_a_folder_that_is_not_ours_is_never_removed(emr: Emr, tmp_path: Path) -> None:
