@@ -93,7 +93,7 @@ async def enrol_staff(
 @router.delete("/staff/{enrolment_id}")
 async def revoke_staff(services: ServicesDep, caller: Admin, enrolment_id: EnrolmentId) -> dict[str, Any]:
     """Ends an identity: its tokens are refused at once, its certificate is revoked at the CA."""
-    return await handlers.revoke_staff(services.enrolment, enrolment_id)
+    return await handlers.revoke_staff(services.enrolment, caller, enrolment_id)
 
 
 @router.post("/patients", status_code=201, response_model=PatientOut, openapi_extra=clinical_body_schema(PatientIn))

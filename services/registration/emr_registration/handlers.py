@@ -87,8 +87,12 @@ async def enrol_staff(enrolment: Enrolment, body: StaffIn, attempt: Attempt) -> 
     return Answer(201, {"enrolmentId": known.enrolment_id})
 
 
-async def revoke_staff(enrolment: Enrolment, enrolment_id: str) -> dict[str, Any]:
-    """Raises Problem STAFF_NOT_FOUND, for a patient's id too; CA_UNAVAILABLE once the identity has ended here."""
+async def revoke_staff(enrolment: Enrolment, caller: Caller, enrolment_id: str) -> dict[str, Any]:
+    """Raises Problem STAFF_NOT_FOUND, for a patient's id too; ROLE_NOT_ALLOWED for the caller's own, so that nobody
+    locks the hospital out; CA_UNAVAILABLE once the identity has ended here.
+    """
+    if enrolment_id == caller.enrolment_id:
+        raise Problem(Code.ROLE_NOT_ALLOWED, "another administrator ends an administrator's identity")
     person = await enrolment.with_id(enrolment_id)
     if person is None or person.role is Role.PATIENT:
         raise Problem(Code.STAFF_NOT_FOUND)

@@ -19,6 +19,7 @@ from emr_common.wallet import Caller, Wallet
 from emr_model.ledger.functions import Role
 from emr_registration.certificate_request import CertificateRequest, checked_request
 from emr_registration.enrolment import Enrolment, Person
+from emr_registration.handlers import revoke_staff
 from emr_registration.renewal import Renewal, is_due
 from hlf.ca import CaClient
 from hlf.certs import CertificateAuthority, certificate_to_pem, new_csr, new_private_key
@@ -176,6 +177,15 @@ async def test_a_revoked_identity_is_not_renewed_and_all_its_certificates_are_on
     revoked = x509.load_pem_x509_crl(await hospital.ca.gencrl(hospital.registrar))
     for caller in (patient, renewed):
         assert revoked.get_revoked_certificate_by_serial_number(certificate_of(caller).serial_number) is not None
+
+
+async def test_an_administrator_is_ended_by_another_and_not_by_mistake(hospital: Hospital) -> None:
+    one, other = [await hospital.enrolment.enrol(Person(subject, Role.ADMIN)) for subject in ("one", "other")]
+    with pytest.raises(Problem, match="ROLE_NOT_ALLOWED"):
+        await revoke_staff(hospital.enrolment, one, one.enrolment_id)
+    assert await hospital.wallet.find(ISSUER, one.subject) is not None
+    await revoke_staff(hospital.enrolment, one, other.enrolment_id)
+    assert await hospital.wallet.find(ISSUER, other.subject) is None
 
 
 async def test_a_revocation_during_a_renewal_wins(hospital: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
