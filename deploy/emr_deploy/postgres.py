@@ -88,7 +88,7 @@ class Postgres:
     def _run_initdb(self, password_file: Path) -> None:
         command = [
             *self._as_system_user(),
-            str(_programs() / "initdb"),
+            str(programs() / "initdb"),
             *("-D", str(self.data), "-U", SUPERUSER, "--pwfile", str(password_file)),
             *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--data-checksums"),
         ]
@@ -99,7 +99,7 @@ class Postgres:
     def command(self) -> list[str]:
         settings = {**SETTINGS, "port": str(self._ports["postgres"])}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        return [*self._as_system_user(), str(_programs() / "postgres"), "-D", str(self.data), *options]
+        return [*self._as_system_user(), str(programs() / "postgres"), "-D", str(self.data), *options]
 
     def _as_system_user(self) -> list[str]:
         if os.geteuid() != 0:
@@ -108,7 +108,7 @@ class Postgres:
             raise PostgresFailed("setpriv (package util-linux) is needed to run Postgres when you are root")
         user = _system_user()
         command = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-        if not all(_is_open_to_all(folder) for folder in (*self.folder.parents, *_programs().parents)):
+        if not all(_is_open_to_all(folder) for folder in (*self.folder.parents, *programs().parents)):
             capability = _passing_capability()
             # Without it access(2), by which Postgres looks for its own programs, leaves capabilities aside.
             command += ["--securebits=+no_setuid_fixup"]
@@ -152,7 +152,7 @@ class Postgres:
         url = self._superuser_url()
         where = {"PGHOST": url.host, "PGPORT": str(url.port), "PGUSER": url.username, "PGPASSWORD": url.password}
         environment = {**os.environ, **{name: str(value) for name, value in where.items()}}
-        command = [str(_programs() / program), "--dbname" if program == "pg_restore" else "-d", f"care_{organization}"]
+        command = [str(programs() / program), "--dbname" if program == "pg_restore" else "-d", f"care_{organization}"]
         done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, env=environment)
         if done.returncode:
             raise PostgresFailed(f"{program}: {(done.stderr.strip() or 'failed').splitlines()[0]}")
@@ -202,7 +202,7 @@ class Postgres:
 
 
 @cache
-def _programs() -> Path:
+def programs() -> Path:
     """The wheel's `bin` folder. Its Python part is not imported: it is about servers of its own."""
     found = importlib.util.find_spec(PACKAGE)
     if found is None or found.origin is None:

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from emr_deploy.callers import Unreachable
 from emr_deploy.export import Format, export_views
 from emr_deploy.output import AsJson, Output
-from emr_deploy.postgres import URL_FILES
+from emr_deploy.postgres import URL_FILES, programs
 from emr_deploy.system import NothingHere, System, UsageError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
 
 def sql(
     org: Org,
-    query: Annotated[str | None, typer.Argument(help="A query; without it psql starts, where it is installed.")] = None,
+    query: Annotated[str | None, typer.Argument(help="A query; without it psql starts.")] = None,
     analyst: Annotated[bool, typer.Option(help="As the hospital's analyst: schema analytics alone.")] = False,
     public: Annotated[bool, typer.Option(help="As anybody: schema published alone.")] = False,
     write: Annotated[bool, typer.Option(help="Let the query change rows, as the services may.")] = False,
@@ -95,7 +95,11 @@ async def fetch(url: str, query: str, *, writes: bool = False) -> list[dict[str,
     except asyncpg.PostgresError as error:
         raise QueryFailed(str(error)) from error
     try:
-        return [dict(row) for row in await connection.fetch(query)]
+        statement = await connection.prepare(query)
+        names = [column.name for column in statement.get_attributes()]
+        if len(set(names)) < len(names):
+            raise QueryFailed("two columns have the same name: give them names (as …)")
+        return [dict(row) for row in await statement.fetch()]
     except (asyncpg.PostgresError, asyncpg.InterfaceError, UnicodeError) as error:
         raise QueryFailed(str(error)) from error
     finally:
@@ -107,9 +111,7 @@ def _settings(*, writes: bool) -> dict[str, str]:
 
 
 def _psql(url: str, *, writes: bool) -> None:
-    program = shutil.which("psql")
-    if program is None:
-        raise UsageError("psql is not installed: give the query as an argument")
+    program = shutil.which("psql") or str(programs() / "psql")
     sys.stdout.flush()
     # The URL holds a password, which a command line would show to every user of the machine.
     parts = make_url(url)
