@@ -353,7 +353,8 @@ async def test_emr_sign_shows_what_is_signed_and_signs_it(
     prepared = (await holder.prepare("records", "AddEmrNote", **note)).required()
     first = await _emr_sign(tmp_path, "prepared.json", prepared)
     assert first.returncode == 0, first.stderr
-    for shown in ("AddEmrNote", patient.actor.emr_id, "care", holder.actor.enrolment_id, prepared["transactionId"]):
+    ids = (patient.actor.emr_id, holder.actor.enrolment_id, prepared["transactionId"])
+    for shown in ("AddEmrNote", "expectedVersion  ", "care", *ids):
         assert shown in first.stderr
     assert "Signed by hand." not in first.stderr
     endorsed = (await holder.step("records", "endorse", prepared, base64.b64decode(first.stdout))).required()

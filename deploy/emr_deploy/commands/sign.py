@@ -46,8 +46,9 @@ def sign(
         shown = _shown(signed, None if proposal is None else _bytes(_document(proposal)), private_key)
     except ValueError as error:
         raise NotWhatItSays(str(error)) from error
+    width = max(len(name) for name, _ in shown) + 2
     for name, value in shown:
-        print(f"{name:<12}{value}", file=sys.stderr)
+        print(f"{name:<{width}}{value}", file=sys.stderr)
     if not yes and not typer.confirm("Sign this?", err=True):
         raise typer.Exit(1)
     signature = base64.b64encode(crypto.sign(private_key, signed)).decode()

@@ -14,7 +14,7 @@ from emr_model.ledger.functions import Role
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from emr_records import handlers, schemas
-from emr_records.bodies import bundle_report, expected_version, is_async, posted_note
+from emr_records.bodies import bundle_report, expected_version, is_async, posted_note, wants_pdf
 from emr_records.bootstrap import Services
 from emr_records.schemas import LedgerId, MspId, ReceiptId, Version
 
@@ -193,7 +193,7 @@ async def prove_disclosure(services: ServicesDep, caller: Anybody, receipt: Rece
 async def download_own_emr(services: ServicesDep, caller: Patient, accept: Accept = "*/*") -> Response:
     """The caller's whole EMR: one FHIR Bundle, the Patient and then each note as the Bundle it is; or, with ``Accept:
     application/pdf``, a document to read, with the proof of each note and everybody who has read it."""
-    if "application/pdf" in accept.lower():
+    if wants_pdf(accept):
         return await handlers.read_own_emr_as_pdf(services, caller)
     return await handlers.download_own_emr(services, caller)
 

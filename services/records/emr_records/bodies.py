@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from emr_common.bodies import MEDIA_TYPES
 from emr_common.problems import Problem
 from emr_model.clinical.canonical import JsonObject
 from emr_model.clinical.errors import BundleMalformed
@@ -19,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 from emr_records.schemas import AmendmentIn, TextNoteIn
 
 MOST_PROBLEMS = 50
+_QUALITY = re.compile(r"[01](\.[0-9]{0,3})?", re.ASCII)
 _IF_MATCH = re.compile(r'"?(0|[1-9][0-9]{0,9})"?', re.ASCII)
 
 M = TypeVar("M", bound=BaseModel)
@@ -85,6 +87,21 @@ def validated(kind: type[M], value: Mapping[str, Any]) -> M:
 def is_async(prefer: str | None) -> bool:
     """Whether a Prefer header (RFC 7240) asks for 202 and an answer later."""
     return "respond-async" in {part.partition(";")[0].strip().lower() for part in (prefer or "").split(",")}
+
+
+def wants_pdf(accept: str) -> bool:
+    """Whether an Accept header (RFC 9110, 12.5.1) names PDF, and JSON no more than that."""
+    pdf = _quality(accept, "application/pdf")
+    return pdf > 0 and pdf >= max(_quality(accept, json_type) for json_type in MEDIA_TYPES)
+
+
+def _quality(accept: str, media_type: str) -> float:
+    for one in accept.lower().split(","):
+        name, *parameters = [part.strip() for part in one.split(";")]
+        if name == media_type:
+            given = next((each[2:] for each in parameters if each.startswith("q=")), "1")
+            return float(given) if _QUALITY.fullmatch(given) else 0.0
+    return 0.0
 
 
 def expected_version(if_match: str | None) -> int | None:

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from emr_common.problems import Problem
 from emr_model.clinical.notes import NoteContent, notes_from_bundle
-from emr_records.bodies import expected_version, only_note, posted_note
+from emr_records.bodies import expected_version, only_note, posted_note, wants_pdf
 from emr_records.handlers import queued_location
 from emr_records.imports import IGNORED, MOST_REMARKS, remarks
 from emr_records.notes import NoteIds, typed_content
@@ -94,3 +94,18 @@ def test_the_key_of_note_ids_never_shows() -> None:
 def test_what_was_made_under_a_key_decides_what_is_answered(made: dict[str, Any], location: str | None) -> None:
     answer = queued_location(JSONResponse(made, 201))
     assert (answer.status_code, answer.headers.get("location")) == (201 if location is None else 202, location)
+
+
+PDF, JSON = "application/pdf", "application/fhir+json"
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_pdf"),
+    [
+        (PDF, True), ("Application/PDF", True), (f"{JSON}, {PDF}", True), (f"{JSON};q=0.4, {PDF};q=0.5", True),
+        (f"{JSON}, {PDF};q=0.5", False), (f"{PDF};q=0", False), (f"{PDF};q=nan", False), ("*/*", False), ("", False),
+        (f"{PDF}x", False),
+    ],
+)  # fmt: skip
+def test_a_document_is_for_who_prefers_it(accept: str, is_pdf: bool) -> None:
+    assert wants_pdf(accept) is is_pdf
