@@ -8,7 +8,7 @@ PACKAGES := libs/hlf libs/model libs/readmodel libs/common chaincode network net
             services/registration services/records services/consent services/indexer deploy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format test demo up down status bench bench-reads conformance fuzz crash joining failover network-kills dictionary api-fuzz lock clean
+.PHONY: help setup lint format test demo up down status bench bench-reads conformance fuzz crash joining failover restoring waiting network-kills dictionary api-fuzz lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16

@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from statistics import median
@@ -96,7 +96,7 @@ class Meter:
         self._workers = [psutil.Process(each) for each in workers or [os.getpid()]]
         self._began = self._now()
 
-    def taken(self, rows: int) -> Taken:
+    def taken(self, rows: int = 0) -> Taken:
         seconds, cpu_seconds = self._now()
         return Taken(seconds - self._began[0], cpu_seconds - self._began[1], rows)
 
@@ -121,7 +121,7 @@ async def kafka_to_postgres(
     await ensure_topics(bootstrap, topics)
     reader = BlockReader(CHANNEL, NAMESPACE, "HospitalA")
     blocks = [reader.read(block).messages for block in source.writer.blocks]
-    warm = len(blocks) // 2
+    warm = len(blocks) * 2 // 5
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         url = await stack.enter_async_context(empty_database(server, template=template))
@@ -146,7 +146,8 @@ async def kafka_to_postgres(
         meter = Meter(server, processes.pids)
         processes.signal_all(signal.SIGCONT)
         await _until(database, len(blocks) - 1)
-        return meter.taken(await count_rows(database) - rows)
+        taken = meter.taken()
+        return replace(taken, rows=await count_rows(database) - rows)
 
 
 async def _until(database: AsyncEngine, block: int) -> None:
@@ -225,7 +226,8 @@ async def rebuild(server: PostgresServer, template: str, source: Hospital) -> Ta
         made = Rebuild(database, Source(blocks, BlockReader(CHANNEL, NAMESPACE, "HospitalA"), projector), PARTITIONS)
         meter = Meter(server)
         await made.do(job, told)
-        taken = meter.taken(await count_rows(database))
+        taken = meter.taken()
+        taken = replace(taken, rows=await count_rows(database))
         await database.dispose()
     return taken
 
@@ -295,7 +297,7 @@ async def _in_turns(rounds: int, sides: dict[str, Callable[[], Awaitable[Taken]]
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--notes", type=int, default=4000)
+    parser.add_argument("--notes", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     with postgres_server() as postgres, kafka_server() as kafka, tempfile.TemporaryDirectory() as made:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
-import pickle
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from statistics import median, quantiles
@@ -23,6 +22,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
+from crash.pipeline_process import BlockFile, WalkedBlocks
 from emr_common.sealing import WrappingKey, new_wrapping_keyset
 from emr_indexer.jobs.rebuild import Rebuild
 from emr_indexer.jobs.shadow import Source
@@ -35,7 +35,7 @@ from emr_indexer.projector.projector import Projector
 from emr_indexer.relay.facts import BlockReader
 from emr_model.ledger.events import PARTITIONS
 from emr_readmodel import engine, migrate
-from hlf.blocks import Block, Checkpoint
+from hlf.blocks import Block
 from sqlalchemy.ext.asyncio import AsyncEngine
 from support.ledger_writer import CHANNEL, NAMESPACE, LedgerWriter, Patient, visit_note
 from support.postgres import PostgresServer, empty_database, postgres_server
@@ -48,54 +48,42 @@ NOTES_AN_EMR = 10
 LIVE_SECONDS = 0.1
 
 
-class KeptBlocks:
+class KeptBlocks(WalkedBlocks):
     """A file of blocks, read one at a time, and those that come behind it."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._starts = pickle.loads(path.with_suffix(".index").read_bytes())
+        super().__init__(path)
         self.new: list[Block] = []
 
-    async def up_to(self, last: int, after: Checkpoint | None = None) -> AsyncIterator[Block]:
-        for number in range(0 if after is None else after.block_number + 1, last + 1):
-            yield await self.one(number)
-
     async def last(self) -> int:
-        return len(self._starts) + len(self.new) - 1
+        return await super().last() + len(self.new)
 
     async def one(self, number: int) -> Block:
-        if number >= len(self._starts):
-            return self.new[number - len(self._starts)]
-        with self._path.open("rb") as file:
-            file.seek(self._starts[number])
-            block: Block = pickle.load(file)
-        return block
+        behind = number - await super().last() - 1
+        return await super().one(number) if behind < 0 else self.new[behind]
 
 
 async def write(folder: Path, url: str, notes: int) -> None:
     """The ledger's file, and keys in the database."""
     database = engine.create(url, 2)
-    hospital, starts = Hospital(database, WrappingKey.from_file(folder / "wrapping.keyset")), []
+    hospital, file = Hospital(database, WrappingKey.from_file(folder / "wrapping.keyset")), BlockFile(folder / "blocks")
     writer = hospital.writer
-    with (folder / "blocks").open("wb") as file:
 
-        def cut(*transactions: Any) -> None:
-            starts.append(file.tell())
-            block = writer.cut(*transactions)
-            pickle.dump(block, file)
-            if block.number > 0:
-                writer.blocks[block.number - 1] = None  # type: ignore[call-overload]
+    def cut(*transactions: Any) -> None:
+        block = writer.cut(*transactions)
+        file.append(block)
+        if block.number > 0:
+            writer.blocks[block.number - 1] = None  # type: ignore[call-overload]
 
-        cut(writer.register("HospitalA"), writer.register("HospitalB"))
-        patients: list[Patient] = []
-        for _ in range(notes // NOTES_AN_EMR):
-            patient, creation = await hospital.admit()
-            cut(creation)
-            patients.append(patient)
-        for start in range(0, notes, NOTES_A_BLOCK):
-            chosen = [patients[(start + number) % len(patients)] for number in range(NOTES_A_BLOCK)]
-            cut(*(writer.add_note(patient, visit_note()) for patient in chosen))
-    (folder / "blocks.index").write_bytes(pickle.dumps(starts))
+    cut(writer.register("HospitalA"), writer.register("HospitalB"))
+    patients: list[Patient] = []
+    for _ in range(notes // NOTES_AN_EMR):
+        patient, creation = await hospital.admit()
+        cut(creation)
+        patients.append(patient)
+    for start in range(0, notes, NOTES_A_BLOCK):
+        chosen = [patients[(start + number) % len(patients)] for number in range(NOTES_A_BLOCK)]
+        cut(*(writer.add_note(patient, visit_note()) for patient in chosen))
     await database.dispose()
 
 
@@ -143,7 +131,7 @@ async def measured(name: str, server: PostgresServer, live: Live, work: Callable
     watching = asyncio.create_task(watch())
     live.waited()
     said = await work()
-    taken = meter.taken(0)
+    taken = meter.taken()
     watching.cancel()
     print(
         f"{name:<34} {taken.seconds:7.1f} s {taken.cpu_seconds:7.1f} s of CPU {peak / 2**20:6.0f} MiB; "
