@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 
 import structlog
@@ -101,7 +101,7 @@ async def admin(bootstrap_servers: Sequence[str]) -> AsyncIterator[AIOKafkaAdmin
         await client.start()
         yield client
     finally:
-        await client.close()
+        await _ended(client.close())
 
 
 @asynccontextmanager
@@ -119,7 +119,7 @@ async def producer(bootstrap_servers: Sequence[str]) -> AsyncIterator[AIOKafkaPr
         await client.start()
         yield client
     finally:
-        await client.stop()
+        await _ended(client.stop())
 
 
 @asynccontextmanager
@@ -135,4 +135,14 @@ async def reader(bootstrap_servers: Sequence[str]) -> AsyncIterator[AIOKafkaCons
         await client.start()
         yield client
     finally:
-        await client.stop()
+        await _ended(client.stop())
+
+
+async def _ended(ending: Awaitable[None]) -> None:
+    """aiokafka takes a cancel that comes while it ends for the one that it sent to a task of its own: nobody would hear
+    of it, and what was told to end would go on for ever.
+    """
+    await ending
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

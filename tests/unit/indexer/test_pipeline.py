@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 from aiokafka import TopicPartition
 from aiokafka.admin import NewTopic
+from aiokafka.client import AIOKafkaClient
 from emr_common.sealing import ContentKey, WrappingKey
 from emr_common.settings import KafkaSettings
 from emr_indexer.kafka import TopicsUnusable, admin, ensure_topics, producer, reader
@@ -264,6 +265,26 @@ async def test_a_projector_that_is_stopped_while_it_starts_ends(
     projecting.cancel()
     ended, _ = await asyncio.wait([projecting], timeout=60)
     assert ended
+
+
+@pytest.mark.parametrize("client", [admin, producer, reader])
+async def test_a_cancel_counts_that_comes_while_a_client_of_kafka_ends(
+    settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch, client: Any
+) -> None:
+    end = AIOKafkaClient.close
+
+    async def cancelled_meanwhile(of: AIOKafkaClient) -> None:
+        asyncio.get_running_loop().call_soon(using.cancel)
+        await end(of)
+
+    async def use() -> None:
+        async with client(settings.bootstrap_servers):
+            pass
+
+    monkeypatch.setattr(AIOKafkaClient, "close", cancelled_meanwhile)
+    using = asyncio.create_task(use())
+    with pytest.raises(asyncio.CancelledError):
+        await using
 
 
 async def test_what_was_parked_is_applied_in_order_at_the_next_start(
