@@ -6,8 +6,9 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -138,11 +139,13 @@ async def reader(bootstrap_servers: Sequence[str]) -> AsyncIterator[AIOKafkaCons
         await _ended(client.stop())
 
 
-async def _ended(ending: Awaitable[None]) -> None:
+async def _ended(ending: Coroutine[Any, Any, None]) -> None:
     """aiokafka takes a cancel that comes while it ends for the one that it sent to a task of its own: nobody would hear
-    of it, and what was told to end would go on for ever.
+    of it, and what was told to end would go on for ever. So it ends in a task that nobody else cancels.
     """
-    await ending
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
+    task = asyncio.create_task(ending)
+    try:
+        await asyncio.wait([task])
+    finally:
+        await asyncio.wait([task])
+    task.result()

@@ -212,8 +212,13 @@ async def test_a_broken_chain_halts_the_relay_for_good(ledger: Ledger, settings:
 async def test_a_peer_that_goes_away_is_asked_again(ledger: Ledger, settings: KafkaSettings) -> None:
     ledger.failure = DeliverError("the stream of blocks ended early", retriable=True)
     await admit_with_notes(ledger, 1)
-    async with running(relay(ledger, settings).run()), running(projector(ledger, settings).run()):
-        await asyncio.sleep(0.5)
+    relaying = relay(ledger, settings)
+    async with running(relaying.run()), running(projector(ledger, settings).run()):
+
+        async def interrupted() -> bool:
+            return relaying.state is RelayState.INTERRUPTED
+
+        await eventually(interrupted)
         ledger.failure = None
         await as_of(ledger, 1)
 
