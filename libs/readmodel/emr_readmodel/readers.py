@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 PATIENCE_SECONDS = 60
 """What a change of the schema waits for them."""
 
@@ -27,6 +30,13 @@ language sql security definer set search_path = pg_catalog, pg_temp as $$ {END.f
 """Ends the sessions of readers whose transaction began that long ago, and tells how many."""
 
 SIGNATURE = "hospital.end_long_reads(integer)"
+
+
+async def end_long_reads(engine: AsyncEngine, seconds: int) -> int:
+    """As the service's role, which may not end sessions itself. Returns how many have ended."""
+    async with engine.begin() as connection:
+        ended: int = (await connection.scalars(sa.select(sa.func.hospital.end_long_reads(seconds)))).one()
+        return ended
 
 
 def create_statements() -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 from emr_common.auth import Authenticator
@@ -17,6 +18,7 @@ from emr_common.ledger import Ledger
 from emr_common.positions import Positions
 from emr_common.readiness import Readiness
 from emr_common.vital import vital
+from emr_readmodel import readers
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from emr_indexer import handlers, metrics
@@ -52,8 +54,8 @@ async def bootstrap(settings: IndexerSettings) -> AsyncIterator[Services]:
         await stack.enter_async_context(vital(_measure(store, jobs, base.ledger), "measuring the lag"))
         publishing = publish_daily(base.engine, settings.org_msp_id)
         await stack.enter_async_context(vital(publishing, "publishing numbers"))
-        ending = Chore("long reads", READERS_SECONDS, store.end_long_reads)
-        await stack.enter_async_context(chores(base.engine, ending))
+        end_long_reads = partial(readers.end_long_reads, base.engine, readers.LONGEST_SECONDS)
+        await stack.enter_async_context(chores(base.engine, Chore("long reads", READERS_SECONDS, end_long_reads)))
         yield Services(
             msp_id=settings.org_msp_id,
             engine=base.engine,

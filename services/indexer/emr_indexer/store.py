@@ -9,7 +9,6 @@ from typing import Any
 
 import sqlalchemy as sa
 from emr_common import cursors
-from emr_readmodel import readers
 from emr_readmodel.care import dead_letter, parked, position
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -48,11 +47,6 @@ class IndexStore:
     async def count_parked(self) -> int:
         async with self._engine.connect() as connection:
             return (await connection.scalars(sa.select(sa.func.count()).select_from(parked))).one()
-
-    async def end_long_reads(self) -> None:
-        """Of analysts and of anybody: a transaction that is never ended would keep old rows from being cleared away."""
-        async with self._engine.begin() as connection:
-            await connection.execute(sa.select(sa.func.hospital.end_long_reads(readers.LONGEST_SECONDS)))
 
     async def has_dead_letter(self, event_id: str) -> bool:
         async with self._engine.connect() as connection:

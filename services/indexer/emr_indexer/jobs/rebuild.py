@@ -77,9 +77,7 @@ class Rebuild:
             await asyncio.sleep(1)
 
     async def _end_long_reads(self) -> None:
-        async with self._engine.begin() as connection:
-            ended = await connection.scalar(sa.select(sa.func.hospital.end_long_reads(self._patience_seconds)))
-        if ended:
+        if ended := await readers.end_long_reads(self._engine, self._patience_seconds):
             log.warning("long_reads_ended", sessions=ended)
 
     async def _catch_up_and_swap(self, connection: AsyncConnection, shadow: Shadow) -> None:

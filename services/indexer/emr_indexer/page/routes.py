@@ -29,7 +29,7 @@ HEADERS = {
     "Cache-Control": "public, max-age=300",
 }
 
-PATHS = (f"{PREFIX}/numbers", f"{PREFIX}/numbers/style.css", f"{PREFIX}/numbers/icon.svg")
+PAGE, STYLE, ICON = PATHS = (f"{PREFIX}/numbers", f"{PREFIX}/numbers/style.css", f"{PREFIX}/numbers/icon.svg")
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class _Page:
 router = APIRouter(include_in_schema=False)
 
 
-@router.get(PATHS[0])
+@router.get(PAGE)
 async def page(request: Request) -> HTMLResponse:
     """The numbers as a page without scripts. It is made once for each release of them: anybody may ask for it."""
     services: Services = request.app.state.services
@@ -57,12 +57,12 @@ async def _make(services: Services) -> _Page:
     return _Page((shown.refreshed_at, shown.block), html)
 
 
-@router.get(PATHS[1])
+@router.get(STYLE)
 async def style() -> Response:
     return Response(_text("numbers.css"), media_type="text/css", headers=HEADERS)
 
 
-@router.get(PATHS[2])
+@router.get(ICON)
 async def icon() -> Response:
     return Response(_text("icon.svg"), media_type="image/svg+xml", headers=HEADERS)
 
